@@ -1,0 +1,1 @@
+"""From data to weights (extra `train`); never imported by inference."""

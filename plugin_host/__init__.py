@@ -1,0 +1,1 @@
+"""Hosts: the command line, and what wraps files, folders and plugins."""
