@@ -1,0 +1,93 @@
+"""The engine: settings and a sound in, decisions and streams out. Torch begins here.
+
+    analyse   one pass over the sound → Decision     the cutoff, the output rate, the gain law
+    open      Settings, Decision      → Stream
+    extend    a sound                 → a sound      analyse, one push, a flush
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from audiosr_core.audio import Audio, Samples, check_finite, check_format
+from audiosr_core.cutoff import Cutoff, find_cutoff
+from audiosr_core.decision import Decision, decide
+from audiosr_core.families import Model
+from audiosr_core.gain_law import measure_gain_law
+from audiosr_core.settings import Settings
+from audiosr_core.spectrum import SpectrumMeter
+from audiosr_core.store import load_model
+from audiosr_core.stream import Stream
+
+Read = Callable[[int, int], Samples]
+"""Samples start .. stop of a sound, [channels, samples]; both inside it."""
+
+
+class Engine:
+    """Extends sounds with the models of the store."""
+
+    def analyse(
+        self,
+        blocks: Iterable[Samples],
+        read: Read,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+    ) -> Decision:
+        """Everything that is decided once for a sound.
+
+        Args:
+            blocks: the whole sound, in order, in blocks of any size
+            read: random access to the same sound, for the gain law
+
+        Raises:
+            NotFiniteError: with the place of the first NaN or Inf
+        """
+        check_format(sample_rate, num_channels)
+        model = self.model(settings)
+        meter = SpectrumMeter(sample_rate, num_channels)
+        total = 0
+        for block in blocks:
+            check_finite(block, total, sample_rate)
+            meter.push(block)
+            total += block.shape[1]
+        spectrum = meter.spectrum()
+        cutoff = find_cutoff(spectrum)
+        if not isinstance(settings.cutoff, str):
+            cutoff = Cutoff(float(settings.cutoff), 1.0, False, "given")
+        low_only = tuple(bool(low) for low in spectrum.low_only)
+        decision = decide(sample_rate, cutoff, spectrum.silent, low_only, settings)
+        if not decision.extends:
+            return decision
+        gain_db = measure_gain_law(model, read, total, sample_rate, decision, settings)
+        return dataclasses.replace(decision, gain_db=gain_db)
+
+    def open(
+        self,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+        decision: Decision,
+        region: tuple[int, int] | None = None,
+    ) -> Stream:
+        """A stream for one sound; see `Stream` for `region`."""
+        check_format(sample_rate, num_channels)
+        return Stream(self.model(settings), sample_rate, num_channels, settings, decision, region)
+
+    def extend(self, audio: Audio, settings: Settings) -> Audio:
+        """A file is a stream of one block."""
+        x = audio.samples
+        decision = self.analyse(
+            [x], lambda a, b: x[:, a:b], audio.sample_rate, audio.num_channels, settings
+        )
+        stream = self.open(audio.sample_rate, audio.num_channels, settings, decision)
+        samples = np.concatenate([stream.push(x), stream.flush()], axis=1)
+        return Audio(samples.astype(x.dtype, copy=False), decision.rate_out)
+
+    @staticmethod
+    def model(settings: Settings) -> Model:
+        """The model of these settings, loaded once per process."""
+        return load_model(settings.model)

@@ -1,0 +1,258 @@
+"""The door for files: read, walk, write; from disk to disk, never the whole file at once.
+
+    source ── first pass ── Decision                       nothing is written yet
+       └───── second pass ── Stream ── Writer ── rename    or nothing is left behind
+
+A sound that needs nothing is copied byte for byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiosr_core import __version__
+from audiosr_core.audio import Samples
+from audiosr_core.decision import Decision
+from audiosr_core.engine import Engine
+from audiosr_core.errors import RegionError
+from audiosr_core.files import FileInfo, Reader, Writer, copy_file, probe
+from audiosr_core.resample import output_length
+from audiosr_core.settings import Settings
+from audiosr_core.splice import crossover_hz
+from audiosr_core.store import model_info
+
+BLOCK_SECONDS = 2
+FIRST_PASS = 0.1  # its share of the progress
+LOSSY_SUFFIX = ".wav"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done to one file."""
+
+    input: str
+    output: str | None
+    sample_rate: int  # of the output, Hz
+    num_samples: int  # of the output
+    num_channels: int
+    cutoff_hz: float
+    cutoff_confidence: float
+    full_band: bool
+    model: str
+    seed: int
+    overs: int
+    seconds: float  # the work took
+    real_time_factor: float
+    extended: bool
+    crossover_hz: float
+    gain_law_db: float
+    input_sample_rate: int
+    input_num_samples: int
+    note: str
+    notes: list[str] = field(default_factory=list)
+    backup: str | None = None
+    region: tuple[int, int] | None = None
+    model_sha256: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+    dry_run: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def default_target(source: Path, folder: Path | None = None) -> Path:
+    """`song.wav` → `song.extended.wav`; into another folder → `song.wav`."""
+    suffix = LOSSY_SUFFIX if probe(source).lossy else source.suffix
+    if folder is None:
+        return source.with_name(f"{source.stem}.extended{suffix}")
+    return folder / f"{source.stem}{suffix}"
+
+
+def extend_file(
+    source: Path,
+    target: Path | None,
+    settings: Settings,
+    *,
+    region: tuple[float, float] | None = None,
+    overwrite: bool = False,
+    in_place: bool = False,
+    dry_run: bool = False,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> Report:
+    """Extend one file.
+
+    Args:
+        target: None for the default name beside the source, or the source itself with `in_place`
+        region: seconds start, end; every sample outside stays bit-equal, so the rate is kept
+        in_place: replace the source, keeping a backup
+        on_progress: told the fraction done; raise from it to cancel
+
+    Raises:
+        AudioSRError: see `errors`; nothing is left half written
+    """
+    began = time.monotonic()
+    engine = Engine()
+    model = model_info(settings.model)
+    if region is not None:
+        settings = _keep_rate(settings)
+    with Reader(source) as reader:
+        info = reader.info
+        goal = target or (source if in_place else default_target(source))
+        span = _region_samples(region, info)
+        if not dry_run:
+            Writer.check_target(goal, source, overwrite=overwrite, in_place=in_place)
+
+        decision = engine.analyse(
+            _watched(reader, info, on_progress),
+            reader.read,
+            info.sample_rate,
+            info.num_channels,
+            settings,
+        )
+        total = output_length(info.num_samples, info.sample_rate, decision.rate_out)
+        provenance = {
+            "software": "audiosr-bridge",
+            "version": __version__,
+            "model": model.id,
+            "model_sha256": model.sha256,
+            "seed": settings.seed,
+            "settings": settings.as_dict(),
+            "cutoff_hz": round(decision.cutoff.hz, 1),
+            "gain_law_db": round(decision.gain_db, 3),
+        }
+        outcome = _Outcome()
+        if not dry_run:
+            if not decision.extends and _same_format(info, goal, decision):
+                outcome = _Outcome(backup=copy_file(source, goal, overwrite, in_place))
+            else:
+                outcome = _render(
+                    engine, reader, goal, settings, decision, span, total, provenance,
+                    overwrite, in_place, on_progress,
+                )  # fmt: skip
+    on_progress(1.0)
+    elapsed = time.monotonic() - began
+    duration = info.num_samples / info.sample_rate
+    return Report(
+        input=str(source),
+        output=None if dry_run else str(goal),
+        sample_rate=decision.rate_out,
+        num_samples=total,
+        num_channels=info.num_channels,
+        cutoff_hz=round(decision.cutoff.hz, 1),
+        cutoff_confidence=round(decision.cutoff.confidence, 3),
+        full_band=decision.full_band,
+        model=model.id,
+        seed=settings.seed,
+        overs=outcome.overs,
+        seconds=round(elapsed, 3),
+        real_time_factor=round(elapsed / duration, 4) if duration else 0.0,
+        extended=decision.extends,
+        crossover_hz=round(crossover_hz(decision.cutoff.hz, settings.transition), 1),
+        gain_law_db=round(decision.gain_db, 2),
+        input_sample_rate=info.sample_rate,
+        input_num_samples=info.num_samples,
+        note=decision.note,
+        notes=outcome.notes,
+        backup=str(outcome.backup) if outcome.backup else None,
+        region=span,
+        model_sha256=model.sha256,
+        settings=settings.as_dict(),
+        dry_run=dry_run,
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    overs: int = 0
+    notes: list[str] = field(default_factory=list)
+    backup: Path | None = None
+
+
+def _render(
+    engine: Engine,
+    reader: Reader,
+    goal: Path,
+    settings: Settings,
+    decision: Decision,
+    span: tuple[int, int] | None,
+    total: int,
+    provenance: Mapping[str, Any],
+    overwrite: bool,
+    in_place: bool,
+    on_progress: Callable[[float], None],
+) -> _Outcome:
+    info = reader.info
+    stream = engine.open(info.sample_rate, info.num_channels, settings, decision, span)
+    with Writer(
+        goal,
+        info,
+        sample_rate=decision.rate_out,
+        overwrite=overwrite,
+        in_place=in_place,
+        provenance=provenance,
+        coding_history=f"A=PCM,F={decision.rate_out},T=audiosr-bridge {__version__}; "
+        f"high band above {decision.cutoff.hz:.0f} Hz generated by {settings.model}",
+        dither_seed=settings.seed,
+    ) as writer:
+        resampled = decision.rate_out != info.sample_rate
+        done = 0
+
+        def write(parts: Iterator[tuple[Samples, Samples]]) -> None:
+            nonlocal done
+            for original, high in parts:
+                added = high != 0
+                samples = np.where(added, original + high, original)
+                writer.write(samples, np.ones_like(added) if resampled else added)
+                done += original.shape[1]
+                on_progress(FIRST_PASS + (1 - FIRST_PASS) * min(1.0, done / max(total, 1)))
+
+        for block in reader.blocks(BLOCK_SECONDS * info.sample_rate):
+            write(stream.push_split(block))
+        write(stream.flush_split())
+        writer.commit()
+        return _Outcome(writer.overs, list(writer.notes), writer.backup)
+
+
+def _watched(
+    reader: Reader, info: FileInfo, on_progress: Callable[[float], None]
+) -> Iterator[Samples]:
+    done = 0
+    for block in reader.blocks(BLOCK_SECONDS * info.sample_rate):
+        yield block
+        done += block.shape[1]
+        on_progress(FIRST_PASS * done / max(info.num_samples, 1))
+
+
+def _same_format(info: FileInfo, goal: Path, decision: Decision) -> bool:
+    """The output would be the input again: same container, same rate."""
+    same_kind = goal.suffix.lower() == info.path.suffix.lower()
+    return same_kind and not info.lossy and decision.rate_out == info.sample_rate
+
+
+def _keep_rate(settings: Settings) -> Settings:
+    if settings.rate not in ("auto", "keep"):
+        raise RegionError(
+            f"a region keeps the rate of its file, but rate {settings.rate} was asked for;"
+            " leave out one of the two"
+        )
+    return settings.replace(rate="keep")
+
+
+def _region_samples(region: tuple[float, float] | None, info: FileInfo) -> tuple[int, int] | None:
+    if region is None:
+        return None
+    start, stop = (round(seconds * info.sample_rate) for seconds in region)
+    if not 0 <= start < stop or start >= info.num_samples:
+        duration = info.num_samples / info.sample_rate
+        raise RegionError(
+            f"a region must lie inside the sound, 0 to {duration:.3f} s, and end after it starts;"
+            f" got {region[0]:g} to {region[1]:g} s"
+        )
+    return start, min(stop, info.num_samples)

@@ -1,0 +1,79 @@
+"""`lite`: levels from the network, phases from copied-up bins and noise, one inverse STFT.
+
+    low ── STFT on the absolute hop grid ── power ── network ── level, tonality
+                    │                                                │
+                    ├── copied up ──┐                                │
+    noise(seed, t) ─┴── STFT ───────┴── mixed by tonality, at level ─┴── inverse STFT
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audiosr_core.model.excitation import band_weights, copy_map, high_band
+from audiosr_core.model.lite import Lite
+from audiosr_core.noise import white_noise
+
+
+class LiteModel:
+    """The embedded model; see docs/models/lite.md."""
+
+    chunk_seconds = 8.0
+    overlap_seconds = 0.04
+
+    def __init__(self, network: Lite, id: str = "lite") -> None:
+        self.id = id
+        self.network = network.eval()
+        self.config = network.config
+        self.window = torch.hann_window(self.config.n_fft)
+        self.bands = band_weights(self.config)
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def past_samples(self) -> int:
+        c = self.config
+        return c.past_frames * c.hop + c.n_fft + c.hop
+
+    @property
+    def future_samples(self) -> int:
+        c = self.config
+        return c.future_frames * c.hop + c.n_fft + c.hop
+
+    @property
+    def latency_samples(self) -> int:
+        """What a streaming use would have to wait for: the future it sees, and half a window."""
+        c = self.config
+        return c.future_frames * c.hop + c.n_fft
+
+    @torch.inference_mode()
+    def generate(
+        self, low: NDArray[np.float32], start: int, cutoff_hz: float, seed: int
+    ) -> NDArray[np.float32]:
+        """See `families.Model`. Frames lie on multiples of the hop in absolute time."""
+        c = self.config
+        lead = start % c.hop  # back to the grid: these samples are context, taken as silence
+        x = torch.from_numpy(np.pad(low, ((0, 0), (lead, 0))))
+        noise = torch.from_numpy(white_noise(seed, start - lead, x.shape[1]))[None]
+        spectrum, hiss = self._stft(x), self._stft(noise)
+        power = spectrum.abs().square()
+        cutoff_bin = c.bin_of(cutoff_hz)
+        known = (torch.arange(c.num_bins) < cutoff_bin).float().expand(len(x), -1)
+        level, tonality = self.network(power, known, torch.ones_like(known))
+        copied = spectrum[..., copy_map(c.num_bins, cutoff_bin)]
+        heard = (power * known[:, None]).sum(-1, keepdim=True) > 0
+        mask = (1 - known)[:, None] * heard
+        made = high_band(level, tonality @ self.bands, copied, hiss, mask)
+        out = torch.istft(made.mT, c.n_fft, c.hop, window=self.window, length=x.shape[1])
+        return np.ascontiguousarray(out.numpy()[:, lead:])
+
+    def _stft(self, x: torch.Tensor) -> torch.Tensor:
+        c = self.config
+        spectrum = torch.stft(
+            x, c.n_fft, c.hop, window=self.window, return_complex=True, pad_mode="constant"
+        )
+        return spectrum.mT

@@ -1,0 +1,227 @@
+"""The one path of every sound: blocks in, settled samples out.
+
+    push(block) ─ kept input ─ chunk k ─ high band ─ join with k-1 ─┐
+                       │                                            + ─ settled samples
+                       └── original (resampled only if the rate changes) ─┘
+
+A file is a stream of one block. The size of blocks changes no bit: chunks lie on an absolute
+grid, and each is a function of its own slice of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiosr_core.audio import Samples, check_finite
+from audiosr_core.chunking import ChunkPlan, plan_chunks
+from audiosr_core.crossfade import join
+from audiosr_core.cutoff import find_cutoff
+from audiosr_core.decision import Decision
+from audiosr_core.errors import AudioError
+from audiosr_core.families import Model
+from audiosr_core.resample import CONTEXT_SECONDS, output_length, resample
+from audiosr_core.settings import Settings
+from audiosr_core.spectrum import SpectrumMeter
+from audiosr_core.splice import bandpass, filter_same, max_half_length
+
+HighBand = NDArray[np.float32]
+
+
+def plan_for(model: Model, rate_in: int, rate_out: int) -> ChunkPlan:
+    """The chunks of a sound for this model."""
+    reach = max_half_length(model.sample_rate) / model.sample_rate + 2 * CONTEXT_SECONDS
+    return plan_chunks(
+        rate_in,
+        model.sample_rate,
+        rate_out,
+        stride_seconds=model.chunk_seconds,
+        overlap_seconds=model.overlap_seconds,
+        past_seconds=model.past_samples / model.sample_rate + reach,
+        future_seconds=model.future_samples / model.sample_rate + reach,
+    )
+
+
+def high_band(
+    model: Model,
+    plan: ChunkPlan,
+    index: int,
+    piece: Samples,
+    decision: Decision,
+    settings: Settings,
+) -> HighBand:
+    """What is added to chunk `index`, at the output rate, [channels, core].
+
+    A pure function: the same slice, index, decision and settings give the same samples.
+
+    Args:
+        piece: the chunk's slice of the input, [channels, slice]
+    """
+    start, end = plan.core(index)
+    first, last = plan.slice(index)
+    length = plan.at(end - start, plan.rate_out)
+    out = np.zeros((piece.shape[0], length), np.float32)
+    rows = [i for i, skip in enumerate(decision.skipped) if not skip and piece[i].any()]
+    cutoff_hz = decision.cutoff.hz
+    if decision.follow:
+        cutoff_hz = _local_cutoff(piece, plan.rate_in, decision)
+    top = min(plan.rate_out / 2, settings.ceiling_hz)
+    if not decision.extends or not rows or cutoff_hz >= top:
+        return out
+    low = resample(piece[rows].astype(np.float32), plan.rate_in, plan.rate_model)
+    made = model.generate(low, plan.at(first, plan.rate_model), cutoff_hz, settings.seed)
+    taps = bandpass(plan.rate_model, cutoff_hz, settings.transition, settings.ceiling_hz)
+    made = filter_same(made, taps)
+    gain = settings.mix * 10 ** ((settings.gain_hf_db + decision.gain_db) / 20)
+    made = resample(made * np.float32(gain), plan.rate_model, plan.rate_out)
+    lead = plan.at(start - first, plan.rate_out)
+    out[rows] = made[:, lead : lead + length]
+    return out
+
+
+def _local_cutoff(piece: Samples, sample_rate: int, decision: Decision) -> float:
+    """The cutoff of one chunk; where it says little, that of the whole sound."""
+    meter = SpectrumMeter(sample_rate, piece.shape[0])
+    meter.push(piece)
+    found = find_cutoff(meter.spectrum())
+    if found.full_band and found.confidence >= 0.5:
+        return sample_rate / 2 if sample_rate / 2 > decision.cutoff.hz else decision.cutoff.hz
+    return found.hz if found.confidence >= 0.5 else decision.cutoff.hz
+
+
+class Stream:
+    """One sound from first sample to last, with one `Settings` and one `Decision`.
+
+    Args:
+        region: input samples start, stop; nothing is added outside, and what is inside equals
+            the same place of the whole render
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+        decision: Decision,
+        region: tuple[int, int] | None = None,
+    ) -> None:
+        self.model, self.settings, self.decision = model, settings, decision
+        self.plan = plan_for(model, sample_rate, decision.rate_out)
+        self.num_channels = num_channels
+        self.region = region
+        self._received = 0  # input samples so far
+        self._kept = np.zeros((num_channels, 0))  # input from self._kept_from on
+        self._kept_from = self.plan.at(self.plan.slice(0)[0], sample_rate)
+        self._index = 0
+        self._tail: HighBand | None = None  # overlap of the last chunk
+        self._flushed = False
+
+    @property
+    def latency_samples(self) -> int:
+        """Input samples that must follow a sample before it can settle, at most."""
+        first, last = self.plan.slice(0)
+        return self.plan.at(last, self.plan.rate_in)
+
+    def push(self, samples: Samples) -> Samples:
+        """Take a block of any size, [channels, samples]; give what has settled."""
+        return _added(self.push_split(samples), self.num_channels, samples.dtype)
+
+    def flush(self) -> Samples:
+        """Give the rest; the stream is over."""
+        dtype = self._kept.dtype
+        return _added(self.flush_split(), self.num_channels, dtype)
+
+    def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
+        """As `push`, but the original and what is to be added apart, piece by piece."""
+        if self._flushed:
+            raise AudioError("this stream is over; open another")
+        if samples.ndim != 2 or samples.shape[0] != self.num_channels:
+            raise AudioError(
+                f"a block must be [{self.num_channels}, samples], got {list(samples.shape)}"
+            )
+        check_finite(samples, self._received, self.plan.rate_in)
+        if not self._received:
+            lead = np.zeros((self.num_channels, -self._kept_from), samples.dtype)
+            self._kept = np.concatenate([lead, samples], axis=1)
+        else:
+            self._kept = np.concatenate([self._kept, samples], axis=1)
+        self._received += samples.shape[1]
+        return self._settle()
+
+    def flush_split(self) -> Iterator[tuple[Samples, HighBand]]:
+        """As `flush`, likewise."""
+        if self._flushed:
+            raise AudioError("this stream is over; open another")
+        self._flushed = True
+        if not self._received:
+            return
+        plan = self.plan
+        total_out = output_length(self._received, plan.rate_in, plan.rate_out)
+        done = plan.at(self._index * plan.stride, plan.rate_out)
+        count = plan.num_chunks(self._received)
+        silence = plan.at(plan.slice(count - 1)[1], plan.rate_in) - self._received
+        silence = max(0, silence)
+        self._kept = np.pad(self._kept, ((0, 0), (0, silence)))
+        while self._index < count:
+            original, high = self._next_chunk()
+            room = total_out - done
+            done += original.shape[1]
+            yield original[:, :room], high[:, :room]
+
+    def _settle(self) -> Iterator[tuple[Samples, HighBand]]:
+        plan = self.plan
+        while plan.at(plan.slice(self._index)[1], plan.rate_in) <= self._received:
+            yield self._next_chunk()
+
+    def _next_chunk(self) -> tuple[Samples, HighBand]:
+        plan, index = self.plan, self._index
+        first, last = (plan.at(t, plan.rate_in) for t in plan.slice(index))
+        piece = self._kept[:, first - self._kept_from : last - self._kept_from]
+        stride = plan.at(plan.stride, plan.rate_out)
+        if self._wanted(index):
+            made = high_band(self.model, plan, index, piece, self.decision, self.settings)
+        else:
+            made = np.zeros((self.num_channels, stride + self._overlap), np.float32)
+        if self._tail is not None and self._overlap:
+            made[:, : self._overlap] = join(self._tail, made[:, : self._overlap])
+        self._tail = made[:, stride:]
+        high = made[:, :stride]
+        if self.region:
+            high = self._inside(high, index * stride)
+        original = self._original(piece)
+        self._index += 1
+        self._kept_from = plan.at(plan.slice(self._index)[0], plan.rate_in)
+        self._kept = self._kept[:, self._kept_from - first :]
+        return original, high
+
+    @property
+    def _overlap(self) -> int:
+        return self.plan.at(self.plan.overlap, self.plan.rate_out)
+
+    def _wanted(self, index: int) -> bool:
+        return not self.region or index in self.plan.chunks_of(*self.region)
+
+    def _inside(self, high: HighBand, start: int) -> HighBand:
+        assert self.region
+        place = start + np.arange(high.shape[1])
+        a, b = (output_length(n, self.plan.rate_in, self.plan.rate_out) for n in self.region)
+        return np.where((place >= a) & (place < b), high, np.float32(0))
+
+    def _original(self, piece: Samples) -> Samples:
+        plan = self.plan
+        stride = plan.at(plan.stride, plan.rate_out)
+        lead = plan.at(plan.past, plan.rate_out)
+        return resample(piece, plan.rate_in, plan.rate_out)[:, lead : lead + stride]
+
+
+def _added(
+    parts: Iterator[tuple[Samples, HighBand]], num_channels: int, dtype: np.dtype[np.floating]
+) -> Samples:
+    """original + high band; where nothing is added, the original to the bit (−0.0 included)."""
+    settled = [np.where(high == 0, original, original + high) for original, high in parts]
+    if not settled:
+        return np.zeros((num_channels, 0), dtype)
+    return np.concatenate(settled, axis=1).astype(dtype, copy=False)
