@@ -1,7 +1,7 @@
 """AIFF and AIFC (Apple 1989, 1991): big-endian chunks in a FORM.
 
-    "FORM" size32 "AIFF" | "COMM" 18+ channels frames bits rate80 | "SSND" offset blockSize data | ...
-                  "AIFC" |            ... and compression, its name
+"FORM" size32 "AIFF" | "COMM" 18+ channels frames bits rate80 | "SSND" offset blockSize data | ...
+              "AIFC" |            ... and compression, its name
 """
 
 from __future__ import annotations
@@ -187,9 +187,7 @@ class AiffLayout:
             if part:
                 (self._before if i < table.audio else self._after).append(part)
 
-    def _part(
-        self, chunk: Chunk, source: BinaryIO, table: Table, same_format: bool
-    ) -> Part | None:
+    def _part(self, chunk: Chunk, source: BinaryIO, table: Table, same_format: bool) -> Part | None:
         """What becomes of one chunk; None: it is left out."""
         target = self._target
         rate = RateChange(table.sample_rate, target.sample_rate)

@@ -1,7 +1,7 @@
 """FLAC metadata blocks (RFC 9639, §8): they lie before the audio, so a splice is a concatenation.
 
-    [ID3v2] "fLaC" | STREAMINFO | block | block | ... | last block | audio frames [junk]
-                     new          kept, in their order               new
+[ID3v2] "fLaC" | STREAMINFO | block | block | ... | last block | audio frames [junk]
+                 new          kept, in their order               new
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """RIFF/WAVE and its 64-bit sisters RF64 (EBU Tech 3306) and BW64 (ITU-R BS.2088).
 
-    "RIFF" size32 "WAVE" | id size32 body [pad] | id size32 body [pad] | ...   everything else: junk
-    "RF64" -1     "WAVE" | "ds64" 28+ riffSize64 dataSize64 samples64 table | ... "data" -1 ...
+"RIFF" size32 "WAVE" | id size32 body [pad] | id size32 body [pad] | ...   everything else: junk
+"RF64" -1     "WAVE" | "ds64" 28+ riffSize64 dataSize64 samples64 table | ... "data" -1 ...
 """
 
 from __future__ import annotations
@@ -236,7 +236,9 @@ class RiffLayout:
             return None
         if chunk.id in _STALE:
             name = chunk.id.decode().strip()
-            self.notes.append(f"chunk '{name}' ({_STALE[chunk.id]}) was left out: it is out of date")
+            self.notes.append(
+                f"chunk '{name}' ({_STALE[chunk.id]}) was left out: it is out of date"
+            )
             return None
         edited = {b"fmt ", b"fact", b"PEAK", b"bext", *_SCALED}
         if chunk.id not in edited or chunk.body.size > MAX_REWRITTEN_BYTES:
@@ -294,7 +296,7 @@ def with_history(body: bytes, line: str) -> bytes:
 
 
 def patched_format(body: bytes, table: Table, target: Target) -> bytes:
-    """The source's `fmt `: the same bytes, or with another rate, or made anew for another coding."""
+    """The source's `fmt `: the same bytes, or with another rate, or made anew."""
     if table.coding != target.coding:
         mask = target.channel_mask
         if struct.unpack_from("<H", body)[0] == 0xFFFE and len(body) >= 24:

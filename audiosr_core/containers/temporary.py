@@ -1,9 +1,9 @@
 """A file nobody sees until it is whole.
 
-    open     .song.wav.3f9c.part   hidden, beside the target, so that a rename is one step
-    write    ...
-    publish  fsync → link or rename to song.wav → fsync of the folder
-    discard  unlink; also whenever the `with` is left early
+open     .song.wav.3f9c.part   hidden, beside the target, so that a rename is one step
+write    ...
+publish  fsync → link or rename to song.wav → fsync of the folder
+discard  unlink; also whenever the `with` is left early
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _rename_new(old: Path, new: Path) -> None:
 
 
 def _back_up(path: Path, backup: Path) -> Path:
-    """Keep `path` under the first free one of backup, backup 2, ...; the file itself, not a copy."""
+    """Keep `path` under the first free name of backup, backup 2, ...; a link, not a copy."""
     number = 1
     while True:
         name = backup if number == 1 else backup.with_stem(f"{backup.stem}.{number}")
