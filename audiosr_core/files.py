@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from audiosr_core.audio import check_finite, check_format
 from audiosr_core.containers import aiff, flac, riff
-from audiosr_core.containers.chunks import Layout, Span, Table, Target, Totals
+from audiosr_core.containers.chunks import Layout, Piece, Span, Table, Target, Totals, read_span
 from audiosr_core.containers.coding import BITS, FLOATS, Coding, quantise
 from audiosr_core.containers.temporary import Temporary, exists, translated
 from audiosr_core.errors import AudioError, FileError, OutputExistsError, RegionError
@@ -166,7 +166,23 @@ class Reader:
             self._check(self.table.sample_rate, self.table.num_channels)
             if self.table.coding:
                 return self._inspect_pcm(self.table, self.table.coding)
+        if isinstance(self.table, flac.FlacTable) and self.table.frames.size == 0:
+            return self._inspect_empty_flac(self.table)
         return self._inspect_decoded(start)
+
+    def _inspect_empty_flac(self, table: flac.FlacTable) -> FileInfo:
+        """A FLAC without frames, which libsndfile does not open."""
+        stream = flac.stream_info(self._file, table)
+        self._check(stream.sample_rate, stream.num_channels)
+        if stream.num_samples:
+            raise FileError(
+                f"{self._path} is truncated: its header promises {stream.num_samples} samples and"
+                " none is there; copy or export it again"
+            )
+        subtype = {8: "PCM_S8", 16: "PCM_16"}.get(stream.bits, "PCM_24")
+        return FileInfo(
+            self._path, stream.sample_rate, stream.num_channels, 0, "FLAC", subtype, lossy=False
+        )
 
     def _inspect_pcm(self, table: Table, coding: Coding) -> FileInfo:
         if table.num_samples:
@@ -206,7 +222,9 @@ class Reader:
         if isinstance(self.table, Table):
             container = self.table.container
         if not 0 <= sound.frames < 1 << 48 or (sound.frames == 0 and container == "FLAC"):
-            self._check_empty(sound.frames)
+            raise FileError(
+                f"{self._path} does not say how many samples it holds; encode or export it again"
+            )
         pcm = sound.subtype in BITS or sound.subtype in FLOATS or sound.subtype[:4] == "ALAC"
         lossy = container in ("OGG", "MP3") or not pcm
         if container == "FLAC" and sound.frames:
@@ -227,13 +245,6 @@ class Reader:
             check_format(sample_rate, num_channels)
         except AudioError as error:
             raise FileError(f"{self._path} cannot be used: {error}") from error
-
-    def _check_empty(self, num_samples: int) -> None:
-        frames = self.table.frames.size if isinstance(self.table, flac.FlacTable) else 1
-        if num_samples or frames:
-            raise FileError(
-                f"{self._path} does not say how many samples it holds; encode or export it again"
-            )
 
     def _check_end(self, sound: soundfile.SoundFile) -> None:
         """The last sample of a FLAC is there; a search by halves, not a decode of the whole."""
@@ -614,11 +625,17 @@ class _FlacSink:
             raise FileError(f"{self._encoded.target} cannot be written: {error}") from error
         self._output.check()
         encoded = self._encoded.file
-        with translated(self._encoded.target, "written"):
-            size = encoded.seek(0, io.SEEK_END)
-            new = flac.read_table(encoded, size)
-            encoded.seek(new.blocks[0].body.start)
-            stream_info = encoded.read(34)
+        frames: list[Piece] = []
+        if totals.num_samples:
+            with translated(self._encoded.target, "written"):
+                new = flac.read_table(encoded, encoded.seek(0, io.SEEK_END))
+                stream_info = read_span(encoded, new.blocks[0].body)
+            frames = [new.frames]
+        else:  # libsndfile writes nothing then
+            wanted = self._wanted
+            stream_info = flac.StreamInfo(
+                wanted.sample_rate, wanted.num_channels, wanted.coding.bits, 0
+            ).encode()
         head, notes = flac.new_head(
             stream_info, self._wanted, self._source, self._table, self._old_rate
         )
@@ -626,7 +643,7 @@ class _FlacSink:
         final = Temporary(self._encoded.target)
         self._stack.callback(final.discard)
         final.write_pieces(head, self._source)
-        final.write_pieces([new.frames], encoded)
+        final.write_pieces(frames, encoded)
         return final
 
     def discard(self) -> None:

@@ -76,6 +76,31 @@ def read_table(file: BinaryIO, size: int) -> FlacTable:
     return FlacTable(start, tuple(blocks), Span(place, size))
 
 
+@dataclass(frozen=True)
+class StreamInfo:
+    """What the first block says (RFC 9639, §8.2)."""
+
+    sample_rate: int  # Hz
+    num_channels: int
+    bits: int
+    num_samples: int  # 0: unknown, or none
+
+    def encode(self) -> bytes:
+        """A block for a stream without frames; the usual block size, nothing else known."""
+        fields = self.sample_rate << 44 | (self.num_channels - 1) << 41 | (self.bits - 1) << 36
+        return struct.pack(">HH6xQ16x", 4096, 4096, fields | self.num_samples)
+
+
+def stream_info(file: BinaryIO, table: FlacTable) -> StreamInfo:
+    (fields,) = struct.unpack_from(">Q", read_span(file, table.blocks[0].body), 10)
+    return StreamInfo(
+        sample_rate=fields >> 44,
+        num_channels=(fields >> 41 & 7) + 1,
+        bits=(fields >> 36 & 31) + 1,
+        num_samples=fields & (1 << 36) - 1,
+    )
+
+
 def new_head(
     stream_info: bytes,
     target: Target,
