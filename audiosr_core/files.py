@@ -209,9 +209,12 @@ class Reader:
 
     def _inspect_decoded(self, start: bytes) -> FileInfo:
         """What libsndfile decodes: FLAC, Ogg, MP3, compressed WAV and AIFC, and others."""
-        first = self.table.start if isinstance(self.table, flac.FlacTable) else 0
+        window = _Window(self._file, 0, self._size)
+        if isinstance(self.table, flac.FlacTable):  # libFLAC gives up on a picture it does not like
+            prefix = flac.bare_head(self._file, self.table)
+            window = _Window(self._file, self.table.frames.start, self._size, prefix)
         try:
-            self._sound = sound = soundfile.SoundFile(_Window(self._file, first, self._size))
+            self._sound = sound = soundfile.SoundFile(window)
         except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
             raise FileError(
                 f"{self._path} is not audio that can be read ({_reason(error)});"
@@ -655,21 +658,24 @@ class _FlacSink:
 
 
 class _Window:
-    """Bytes start to stop of an open file, as a file of its own for libsndfile to read."""
+    """A prefix, then bytes start to stop of an open file, as one file for libsndfile to read."""
 
-    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
-        self._file, self._start, self._stop = file, start, stop
+    def __init__(self, file: BinaryIO, start: int, stop: int, prefix: bytes = b"") -> None:
+        self._file, self._start, self._prefix = file, start, prefix
+        self._size = len(prefix) + stop - start
         self._place = 0
 
     def read(self, size: int) -> bytes:
-        self._file.seek(self._start + self._place)
-        left = max(0, self._stop - self._start - self._place)
-        data = self._file.read(min(size, left))
+        size = max(0, min(size, self._size - self._place))
+        data = self._prefix[self._place : self._place + size]
+        if len(data) < size:
+            self._file.seek(self._start + self._place + len(data) - len(self._prefix))
+            data += self._file.read(size - len(data))
         self._place += len(data)
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._stop - self._start}
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}
         self._place = max(0, base[whence] + offset)
         return self._place
 

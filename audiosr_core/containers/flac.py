@@ -101,6 +101,12 @@ def stream_info(file: BinaryIO, table: FlacTable) -> StreamInfo:
     )
 
 
+def bare_head(file: BinaryIO, table: FlacTable) -> bytes:
+    """What a decoder needs before the frames, and nothing that could confuse it."""
+    body = read_span(file, table.blocks[0].body)
+    return b"fLaC" + struct.pack(">I", 0x80 << 24 | len(body)) + body
+
+
 def new_head(
     stream_info: bytes,
     target: Target,
