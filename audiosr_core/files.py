@@ -211,6 +211,12 @@ class Reader:
         """What libsndfile decodes: FLAC, Ogg, MP3, compressed WAV and AIFC, and others."""
         window = _Window(self._file, 0, self._size)
         if isinstance(self.table, flac.FlacTable):  # libFLAC gives up on a picture it does not like
+            bits = flac.stream_info(self._file, self.table).bits
+            if bits not in (8, 16, 24):
+                raise FileError(
+                    f"{self._path} has {bits} bits per sample, of FLAC 8, 16 and 24 can be read;"
+                    " convert it to WAV"
+                )
             prefix = flac.bare_head(self._file, self.table)
             window = _Window(self._file, self.table.frames.start, self._size, prefix)
         try:

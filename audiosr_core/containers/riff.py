@@ -124,6 +124,11 @@ def _is_name(name: bytes) -> bool:
 
 
 def _cut_short(name: bytes, length: int, there: int) -> str:
+    if name == b"data" and length == _UNKNOWN_SIZE:
+        return (
+            "is truncated or was written into a pipe: its header does not say how long it is;"
+            " `ffmpeg -i IN -c copy OUT` gives it a length"
+        )
     if name == b"data":
         return (
             f"is truncated: its header promises {length} bytes of audio, {max(there, 0)} are there;"
@@ -186,7 +191,9 @@ class RiffLayout:
             self._keep(source, table)
         else:
             self._before.append(Part(b"fmt ", new_format(target)))
-        if target.coding.is_float and not any(p.id == b"fact" for p in self._before + self._after):
+        remade = table is None or table.coding != target.coding
+        every = {part.id for part in self._before + self._after}
+        if remade and target.coding.is_float and b"fact" not in every:
             place = next(i for i, p in enumerate(self._before) if p.id == b"fmt ") + 1
             self._before.insert(place, Part(b"fact", _fact(bytes(4))))
         if target.record is not None:

@@ -126,6 +126,10 @@ class Temporary:
                     _rename_new(self.path, self.target)
             except FileExistsError as error:
                 raise exists(self.target) from error
+            except OSError:
+                if kept:
+                    kept.unlink()
+                raise
             sync_folder(self.target.parent)
         return kept
 

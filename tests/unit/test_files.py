@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -228,22 +228,27 @@ def test_a_socket_is_refused(tmp_path):
         shutil.rmtree(folder)
 
 
-@pytest.mark.skipif(AS_ROOT, reason="root may read everything")
-def test_a_file_without_permission_is_refused(tmp_path):
-    make(tmp_path / "in.wav").chmod(0)
-    with pytest.raises(FileError, match="permission denied"):
-        probe(tmp_path / "in.wav")
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that anybody may enter, and for root the rights of nobody, for root may all."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    nobody = 65534
+    if AS_ROOT:
+        os.seteuid(nobody)
+    try:
+        yield folder
+    finally:
+        if AS_ROOT:
+            os.seteuid(0)
+        shutil.rmtree(folder)
 
 
-def test_permission_denied_is_a_sentence_for_root_too(tmp_path, monkeypatch):
-    path = make(tmp_path / "in.wav")
-
-    def refuse(*_: object) -> int:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(FileError, match="permission denied"):
-        probe(path)
+def test_a_file_without_permission_is_refused():
+    with open_folder() as folder:
+        make(folder / "in.wav").chmod(0)
+        with pytest.raises(FileError, match="permission denied"):
+            probe(folder / "in.wav")
 
 
 @given(
@@ -527,12 +532,47 @@ def test_a_folder_or_pipe_as_target_is_a_sentence(tmp_path):
         Writer(tmp_path / "pipe", probe(source), overwrite=True)
 
 
-@pytest.mark.skipif(AS_ROOT, reason="root may write everywhere")
-def test_a_read_only_folder_is_a_sentence(tmp_path):
-    source = make(tmp_path / "in.wav")
-    (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(FileError, match="permission denied"):
-        Writer(tmp_path / "closed" / "out.wav", probe(source))
+def test_a_read_only_folder_is_a_sentence():
+    with open_folder() as folder:
+        source = make(folder / "in.wav")
+        (folder / "closed").mkdir(mode=0o500)
+        with pytest.raises(FileError, match="permission denied"):
+            Writer(folder / "closed" / "out.wav", probe(source))
+        assert list((folder / "closed").iterdir()) == []
+
+
+@pytest.mark.parametrize("container", ["WAV", "FLAC"])
+def test_kill_at_any_time_leaves_the_target_whole_or_absent(tmp_path, container):
+    source = make(tmp_path / "in", container, "PCM_16", n=4000)
+    code = (
+        "import sys, os; from audiosr_core.files import *\n"
+        "from audiosr_core.containers import temporary\n"
+        "count = int(sys.argv[3])\n"
+        "def dying(real):\n"
+        "    def call(*a, **k):\n"
+        "        global count\n"
+        "        count -= 1\n"
+        "        if count < 0: os.kill(os.getpid(), 9)\n"
+        "        return real(*a, **k)\n"
+        "    return call\n"
+        "temporary.Temporary.write = dying(temporary.Temporary.write)\n"
+        "for name in ('link', 'unlink', 'replace', 'fsync'):\n"
+        "    setattr(os, name, dying(getattr(os, name)))\n"
+        "with Reader(sys.argv[1]) as r, Writer(sys.argv[2], r.info) as w:\n"
+        "    for x in r.blocks(500): w.write(x, False)\n"
+        "    w.commit()\n"
+    )
+    seen = set()
+    for calls in (0, 3, 8, 12, 16, 20, 24, 60):
+        command = [sys.executable, "-c", code, source, tmp_path / "out", str(calls)]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=60, check=False)
+        there = (tmp_path / "out").exists()
+        seen.add((done.returncode, there))
+        if there:
+            with Reader(source) as a, Reader(tmp_path / "out") as b:
+                np.testing.assert_array_equal(b.read(0, 4000), a.read(0, 4000))
+            (tmp_path / "out").unlink()
+    assert {(-9, False), (0, True)} <= seen
 
 
 @pytest.mark.parametrize("container", ["WAV", "AIFF", "FLAC"])
