@@ -12,6 +12,8 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from audiosr_core.containers.chunks import (
+    MAX_CHUNKS,
+    MAX_FORMAT_BYTES,
     MAX_REWRITTEN_BYTES,
     PROVENANCE_ID,
     Chunk,
@@ -21,11 +23,12 @@ from audiosr_core.containers.chunks import (
     Table,
     Target,
     Totals,
+    first_bytes,
+    peak_body,
     read_span,
     sum_sizes,
 )
 from audiosr_core.containers.coding import Coding
-from audiosr_core.containers.riff import peak_body
 from audiosr_core.containers.scaling import Malformed, RateChange, scale_mark
 from audiosr_core.errors import FileError
 
@@ -55,12 +58,16 @@ def read_table(file: BinaryIO, size: int) -> Table:
     """The chunks of a file of `size` bytes; FileError where its audio cannot be whole."""
     _, form_size, form = struct.unpack(">4sI4s", read_span(file, Span(0, 12)))
     chunks: list[Chunk] = []
+    found: set[bytes] = set()
     place, end = 12, 8 + form_size
     while place + 8 <= size:
         name, length = struct.unpack(">4sI", read_span(file, Span(place, place + 8)))
         body = Span(place + 8, place + 8 + length)
-        names = {c.id for c in chunks}
-        whole = b"SSND" in names and b"COMM" in names
+        whole = found >= {b"SSND", b"COMM"}
+        if len(chunks) == MAX_CHUNKS:
+            if whole:
+                break
+            raise FileError(f"is damaged: no audio in {MAX_CHUNKS} chunks; export it again")
         if whole and (place >= end or body.stop > size or not all(31 < x < 127 for x in name)):
             break
         if body.stop > size:
@@ -71,11 +78,14 @@ def read_table(file: BinaryIO, size: int) -> Table:
         if name == b"SSND" and not body.stop <= end <= size + 1:
             end = size  # the outer size lies: what the chunks say counts
         chunks.append(Chunk(name, body))
+        found.add(name)
         place = body.stop + length % 2
     comm = next((c for c in chunks if c.id == b"COMM"), None)
     if comm is None or comm.body.size < 18:
         raise FileError("is damaged: an AIFF file needs a 'COMM' chunk; export it again")
-    num_channels, num_samples, sample_rate, coding = _read_comm(read_span(file, comm.body), form)
+    num_channels, num_samples, sample_rate, coding = _read_comm(
+        read_span(file, first_bytes(comm.body, MAX_FORMAT_BYTES)), form
+    )
     audio = next((i for i, c in enumerate(chunks) if c.id == b"SSND"), len(chunks))
     samples = _samples(file, chunks[audio]) if audio < len(chunks) else Span(0, 0)
     junk = Span(place, size) if place < size else None

@@ -15,6 +15,12 @@ PROVENANCE_ID = b"asrb"
 MAX_REWRITTEN_BYTES = 1 << 24
 """A chunk that has to be edited is read into memory; a larger one is kept as it is."""
 
+MAX_CHUNKS = 1 << 16
+"""A file of more is no sound; behind the audio, the rest is kept as one piece."""
+
+MAX_FORMAT_BYTES = 1 << 10
+"""As much of a format chunk is looked at; the longest in use have some 300 bytes."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -105,6 +111,10 @@ def size_of(piece: Piece) -> int:
     return piece.size if isinstance(piece, Span) else len(piece)
 
 
+def first_bytes(span: Span, size: int) -> Span:
+    return Span(span.start, min(span.stop, span.start + size))
+
+
 def sum_sizes(pieces: Sequence[Piece]) -> int:
     return sum(size_of(piece) for piece in pieces)
 
@@ -113,3 +123,14 @@ def read_span(file: BinaryIO, span: Span) -> bytes:
     """The bytes of a span; fewer where the file ends."""
     file.seek(span.start)
     return file.read(span.size)
+
+
+def peak_body(start: bytes, order: str, num_channels: int) -> Callable[[Totals], bytes]:
+    """A PEAK chunk as libsndfile writes it: version, time, then value and place per channel."""
+
+    def body(totals: Totals) -> bytes:
+        peaks = list(totals.peaks) or [(0.0, 0)] * num_channels
+        pairs = (struct.pack(f"{order}fI", v, min(place, 0xFFFFFFFF)) for v, place in peaks)
+        return start + b"".join(pairs)
+
+    return body

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from audiosr_core.containers.chunks import (
+    MAX_CHUNKS,
+    MAX_FORMAT_BYTES,
     MAX_REWRITTEN_BYTES,
     PROVENANCE_ID,
     Chunk,
@@ -20,6 +22,8 @@ from audiosr_core.containers.chunks import (
     Table,
     Target,
     Totals,
+    first_bytes,
+    peak_body,
     read_span,
     size_of,
     sum_sizes,
@@ -71,6 +75,10 @@ def read_table(file: BinaryIO, size: int) -> Table:
         name, length = struct.unpack("<4sI", read_span(file, Span(place, place + 8)))
         if audio is not None and (place >= end or not _is_name(name)):
             break
+        if len(chunks) == MAX_CHUNKS:
+            if audio is not None:
+                break
+            raise FileError(f"is damaged: no audio in {MAX_CHUNKS} chunks; export it again")
         if wide and length == _UNKNOWN_SIZE:
             length = sizes.get(name, length)
         body = Span(place + 8, place + 8 + length)
@@ -79,7 +87,7 @@ def read_table(file: BinaryIO, size: int) -> Table:
                 break
             raise FileError(_cut_short(name, length, size - body.start))
         if name == b"ds64" and not chunks:
-            sizes = _read_ds64(read_span(file, body))
+            sizes = _read_ds64(read_span(file, first_bytes(body, MAX_REWRITTEN_BYTES)))
             if riff_size == _UNKNOWN_SIZE:
                 end = 8 + sizes.get(b"RIFF", 0)
         if name == b"data" and audio is None:
@@ -101,7 +109,9 @@ def read_table(file: BinaryIO, size: int) -> Table:
     fmt = next((c for c in chunks if c.id == b"fmt "), None)
     if fmt is None or fmt.body.size < 16:
         raise FileError("is damaged: a WAV file needs a 'fmt ' chunk; export it again")
-    num_channels, sample_rate, coding = _read_format(read_span(file, fmt.body))
+    num_channels, sample_rate, coding = _read_format(
+        read_span(file, first_bytes(fmt.body, MAX_FORMAT_BYTES))
+    )
     num_samples = 0
     if coding:
         num_samples = data.size // (coding.width * num_channels)
@@ -228,7 +238,7 @@ class RiffLayout:
             if i == table.audio:
                 continue
             if chunk.id == b"ds64" and i == 0:
-                rest = read_span(source, chunk.body)[24:]
+                rest = read_span(source, first_bytes(chunk.body, MAX_REWRITTEN_BYTES))[24:]
                 self._ds64_rest = rest if len(rest) >= 4 else self._ds64_rest
                 continue
             part = self._part(chunk, source, table)
@@ -274,17 +284,6 @@ class RiffLayout:
             self.notes.append("chunk 'PEAK' was left out: it is out of date")
             return None
         return Part(b"PEAK", peak_body(body[:8], "<", self._target.num_channels))
-
-
-def peak_body(start: bytes, order: str, num_channels: int) -> Callable[[Totals], bytes]:
-    """A PEAK chunk as libsndfile writes it: version, time, then value and place per channel."""
-
-    def body(totals: Totals) -> bytes:
-        peaks = list(totals.peaks) or [(0.0, 0)] * num_channels
-        pairs = (struct.pack(f"{order}fI", v, min(place, 0xFFFFFFFF)) for v, place in peaks)
-        return start + b"".join(pairs)
-
-    return body
 
 
 def _fact(body: bytes) -> Callable[[Totals], bytes]:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiosr_core.containers import aiff, riff
+from audiosr_core.errors import FileError
 from audiosr_core.files import Reader, Writer, canonical_json, probe, provenance_of
 
 Chunks = list[tuple[bytes, bytes]]
@@ -550,6 +551,36 @@ def test_a_compressed_wav_becomes_24_bits_and_keeps_its_chunks(tmp_path, subtype
     assert writer.subtype == "PCM_24"
     with Reader(tmp_path / "out.wav") as reader:  # 16 bits at most: 24 hold them exactly
         np.testing.assert_array_equal(reader.read(0, reader.info.num_samples), x)
+
+
+@pytest.mark.parametrize("old", [b"RIFF", b"RF64", b"BW64"])
+@pytest.mark.parametrize("new", ["WAV", "RF64", "BW64"])
+def test_the_sisters_of_wav_turn_into_each_other(tmp_path, old, new):
+    data, fmt, after = samples_of("PCM_24"), fmt_of("PCM_24"), [(b"xyzq", b"odd")]
+    (tmp_path / "in.wav").write_bytes(wav(old, [(b"JUNK", b"odd")], data, after, fmt))
+    rewrite(tmp_path / "in.wav", tmp_path / "out.wav", container=new)
+    written = (tmp_path / "out.wav").read_bytes()
+    chunks, _ = take_apart(written)
+    assert written[:4] == (b"RIFF" if new == "WAV" else new.encode())
+    kept = [(b"fmt ", fmt), (b"JUNK", b"odd"), (b"data", data), *after]
+    assert [c for c in chunks if c[0] != b"ds64"] == kept
+    assert len(chunks) == len(kept) + (new != "WAV")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_million_chunks_do_no_harm(tmp_path, late):
+    many = chunk(b"xxxx", b"") * 1_000_000
+    whole = bytearray(wav(b"RIFF", [], samples_of("PCM_16"), [], fmt_of("PCM_16")))
+    whole = whole + many if late else whole[:12] + many + whole[12:]
+    whole[4:8] = struct.pack("<I", len(whole) - 8)
+    (tmp_path / "in.wav").write_bytes(whole)
+    if late:
+        rewrite(tmp_path / "in.wav", tmp_path / "out.wav")
+        assert (tmp_path / "out.wav").read_bytes()[12:] == whole[12:]
+    else:
+        with pytest.raises(FileError, match="chunks"):
+            probe(tmp_path / "in.wav")
 
 
 def test_riff_names_are_told_from_others():
