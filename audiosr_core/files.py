@@ -124,7 +124,7 @@ class Reader:
         try:
             with translated(self._path, "read"):
                 if start != self._place:
-                    self._sound.seek(start)
+                    self._seek(self._sound, start)
                 interleaved = self._sound.read(stop - start, dtype="float64", always_2d=True)
         except soundfile.LibsndfileError as error:
             self._place = -1
@@ -142,6 +142,20 @@ class Reader:
         samples: NDArray[np.float64] = np.ascontiguousarray(interleaved.T)
         check_finite(samples, start, info.sample_rate)
         return samples
+
+    def _seek(self, sound: soundfile.SoundFile, start: int) -> None:
+        """To any sample; MP3 and Ogg by decoding up to it, for their seeks may land elsewhere."""
+        if self.info.container not in ("MP3", "OGG"):
+            sound.seek(start)
+            return
+        if not 0 <= self._place <= start:
+            sound.seek(0)
+            self._place = 0
+        while self._place < start:
+            n = len(sound.read(min(start - self._place, ENCODED_SAMPLES), dtype="float32"))
+            if n == 0:
+                break
+            self._place += n
 
     def blocks(self, block_samples: int) -> Iterator[NDArray[np.float64]]:
         """The whole sound from its start, [channels, up to block_samples] at a time."""
@@ -236,13 +250,16 @@ class Reader:
             )
         pcm = sound.subtype in BITS or sound.subtype in FLOATS or sound.subtype[:4] == "ALAC"
         lossy = container in ("OGG", "MP3") or not pcm
+        num_samples = sound.frames
         if container == "FLAC" and sound.frames:
             self._check_end(sound)
+        if container == "MP3" and not self._has_length(start):
+            num_samples = _count(sound)
         return FileInfo(
             path=self._path,
             sample_rate=sound.samplerate,
             num_channels=sound.channels,
-            num_samples=sound.frames,
+            num_samples=num_samples,
             container=container,
             subtype=sound.subtype.replace("ALAC", "PCM"),
             lossy=lossy,
@@ -254,6 +271,14 @@ class Reader:
             check_format(sample_rate, num_channels)
         except AudioError as error:
             raise FileError(f"{self._path} cannot be used: {error}") from error
+
+    def _has_length(self, start: bytes) -> bool:
+        """Whether an MP3 says its length in its first frame; else libsndfile only guesses it."""
+        place = 0
+        if start[:3] == b"ID3":
+            place = flac.id3_size(start)
+        first = read_span(self._file, Span(place, place + 4096))
+        return any(name in first for name in (b"Xing", b"Info", b"VBRI"))
 
     def _check_end(self, sound: soundfile.SoundFile) -> None:
         """The last sample of a FLAC is there; a search by halves, not a decode of the whole."""
@@ -747,6 +772,15 @@ def _check_regular(path: Path, now: os.stat_result) -> None:
     kind = kinds.get(stat.S_IFMT(now.st_mode))
     if kind:
         raise FileError(f"{path} is {kind}; a sound file was wanted: {_READABLE}")
+
+
+def _count(sound: soundfile.SoundFile) -> int:
+    """Samples of a sound that does not say so, by decoding it once."""
+    count = 0
+    while n := len(sound.read(ENCODED_SAMPLES, dtype="float32")):
+        count += n
+    sound.seek(0)
+    return count
 
 
 def _named(path: Path, error: FileError) -> str:

@@ -47,10 +47,15 @@ def flac_start(file: BinaryIO, size: int) -> int | None:
     start = read_span(file, Span(0, min(size, 10)))
     place = 0
     if len(start) == 10 and start[:3] == b"ID3":
-        a, b, c, d = start[6:10]
-        place = 10 + ((a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127)
-        place += 10 if start[5] & 0x10 else 0  # a footer
+        place = id3_size(start)
     return place if read_span(file, Span(place, place + 4)) == b"fLaC" else None
+
+
+def id3_size(start: bytes) -> int:
+    """Bytes of an ID3v2 tag that begins so, with its header and footer."""
+    a, b, c, d = start[6:10]
+    size = (a & 127) << 21 | (b & 127) << 14 | (c & 127) << 7 | d & 127
+    return 10 + size + (10 if start[5] & 0x10 else 0)
 
 
 def read_table(file: BinaryIO, size: int) -> FlacTable:
