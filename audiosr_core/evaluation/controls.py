@@ -9,7 +9,7 @@
         |     \\‿‿‿‿[‿‿‿‿‿‿)|·‿‿‿‿‿‿·|·‿‿‿‿‿‿·|
         0                 cutoff                  24 kHz
 
-Both have the shape of a `System` (see run.py): (samples, sample_rate, cutoff_hz) → samples at 48 kHz.
+Both have the shape of a `System` (see run.py): (samples, sample_rate, cutoff_hz) → 48 kHz samples.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def copy_up(samples: Samples, sample_rate: int, cutoff_hz: float) -> Samples:
     copied = np.zeros_like(spectrum)
     copied[:, above] = spectrum[:, above - shift] * np.exp(slope * shift)[:, None]
     high = np.real(transform.istft(copied, k1=padded.shape[1], f_axis=-2, t_axis=-1))
-    y = x + (high - low_pass(high, OUTPUT_RATE, cutoff_hz))[:, :num_samples]
+    y: Array = x + (high - low_pass(high, OUTPUT_RATE, cutoff_hz))[:, :num_samples]
     return y if np.ndim(samples) == 2 else y[0]
 
 

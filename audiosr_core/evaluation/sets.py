@@ -64,10 +64,7 @@ class EvaluationSet:
         try:
             data, rate = soundfile.read(path, dtype="float64", always_2d=True)
         except (soundfile.SoundFileError, OSError) as error:
-            raise FileError(
-                f"set {self.name!r} needs readable sounds, but {path} is not: {error};"
-                " replace or remove it"
-            ) from error
+            raise _unreadable(self.name, path, error) from error
         samples = data.T
         if self.mono:
             samples = samples.mean(axis=0, keepdims=True)
@@ -159,14 +156,31 @@ def open_set(
         where = f"in {folder}" if folder else "on this machine"
         raise FileError(f"the evaluation set {name!r} is not {where}; {kind.install}")
     files = sorted(p for p in found.rglob("*") if p.suffix.lower() in SUFFIXES and kind.accept(p))
+    files = [p for p in files if _is_long_enough(p, kind, name)]
     if not files:
         raise FileError(
-            f"the evaluation set {name!r} needs sounds in {found}, found none; {kind.install}"
+            f"the evaluation set {name!r} needs sounds of {MIN_SECONDS} s or more in {found},"
+            f" found none; {kind.install}"
         )
     if max_files is not None and max_files < len(files):
         files = [files[i * len(files) // max_files] for i in range(max_files)]
     return EvaluationSet(
         name, kind.description, kind.licence, tuple(files), kind.rate_as_48k, kind.max_seconds
+    )
+
+
+def _is_long_enough(path: Path, kind: SetKind, name: str) -> bool:
+    try:
+        info = soundfile.info(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _unreadable(name, path, error) from error
+    rate = EVALUATION_RATE if kind.rate_as_48k else info.samplerate
+    return bool(info.frames >= MIN_SECONDS * rate)
+
+
+def _unreadable(name: str, path: Path, error: Exception) -> FileError:
+    return FileError(
+        f"set {name!r} needs readable sounds, but {path} is not: {error}; replace or remove it"
     )
 
 
