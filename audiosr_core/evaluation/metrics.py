@@ -38,6 +38,7 @@ APBWE_FLOOR = 1e-8
 ISOLATION_DB = 150.0  # stop band of the null test's filter
 NULL_TRANSITION = 0.05  # of the band's edge: how far below it the null test begins to fall off
 VISQOL_RATE = 48_000
+VISQOL_MIN_SECONDS = 1.0  # one patch of ViSQOL's is 45 frames of 20 ms
 
 
 @dataclass(frozen=True)
@@ -171,27 +172,32 @@ class NullMeter:
         self._original = np.zeros((num_channels, tail))
         self._difference = np.zeros((num_channels, tail))
         self._original_energy = 0.0
+        self._extended_energy = 0.0
         self._difference_energy = 0.0
         self.peak = 0.0  # largest low band residual so far, full scale is 1
 
     def push(self, original: Samples, extended: Samples) -> None:
         """The next samples of both, [channels, samples], of the same shape."""
         x = np.asarray(original, np.float64)
-        self._original, y = self._filtered(self._original, x)
-        self._original_energy += float(np.sum(y**2))
-        self._difference, y = self._filtered(self._difference, np.asarray(extended) - x)
-        self._difference_energy += float(np.sum(y**2))
-        self.peak = max(self.peak, float(np.abs(y).max(initial=0.0)))
+        self._original, low = self._filtered(self._original, x)
+        self._difference, residual = self._filtered(self._difference, np.asarray(extended) - x)
+        self._original_energy += float(np.sum(low**2))
+        self._extended_energy += float(np.sum((low + residual) ** 2))
+        self._difference_energy += float(np.sum(residual**2))
+        self.peak = max(self.peak, float(np.abs(residual).max(initial=0.0)))
 
     def finish(self) -> float:
         """Energy of the residual relative to the original, in dB; −inf for a perfect null."""
         tail = np.zeros_like(self._original)
         self.push(tail, tail)
-        if self._difference_energy == 0:
-            return -math.inf
-        if self._original_energy == 0:
-            return math.inf
-        return 10 * math.log10(self._difference_energy / self._original_energy)
+        return _ratio_db(self._difference_energy, self._original_energy)
+
+    @property
+    def level_difference_db(self) -> float:
+        """How much louder the extended low band is than the original's, in dB; NaN in silence."""
+        if self._original_energy == self._extended_energy == 0:
+            return math.nan
+        return _ratio_db(self._extended_energy, self._original_energy)
 
     def _filtered(self, history: Array, block: Array) -> tuple[Array, Array]:
         x = np.concatenate([history, block], axis=1)
@@ -231,22 +237,21 @@ def null_residual_db(
 def visqol_audio(reference: Samples, estimate: Samples, sample_rate: int) -> float:
     """MOS-LQO, 1 to about 4.75, by ViSQOL v3 in audio mode (48 kHz), through visqol-python.
 
-    Needs the extra `evaluate`; takes about half a second per second of sound.
+    Needs the extra `evaluate`; takes about half a second per second of sound. NaN for a sound
+    under one second, or one without anything to hear: ViSQOL has no patch to compare there.
     """
     api = _visqol()
+    ref_rows, est_rows = _pair(reference, estimate)
+    if ref_rows.shape[1] < VISQOL_MIN_SECONDS * sample_rate:
+        return math.nan
     scores = []
-    for ref, est in zip(*_pair(reference, estimate), strict=True):
+    for ref, est in zip(ref_rows, est_rows, strict=True):
         if sample_rate != VISQOL_RATE:
             ref = soxr.resample(ref, sample_rate, VISQOL_RATE, quality="VHQ")
             est = soxr.resample(est, sample_rate, VISQOL_RATE, quality="VHQ")
-        try:
+        if ref.any() and est.any():
             scores.append(float(api.measure_from_arrays(ref, est, VISQOL_RATE).moslqo))
-        except (ValueError, IndexError, RuntimeError) as error:
-            raise AudioError(
-                f"ViSQOL needs a sound of about 0.5 s or more that is not silent, got"
-                f" {ref.size / VISQOL_RATE:.2f} s: {error}"
-            ) from error
-    return float(np.mean(scores))
+    return float(np.mean(scores)) if scores else math.nan
 
 
 def low_pass(x: Array, sample_rate: int, edge_hz: float) -> Array:
@@ -334,6 +339,12 @@ def _energy_below(x: Array, sample_rate: int, edge_hz: float) -> float:
     power = np.abs(np.fft.rfft(x, axis=1)) ** 2
     hz = np.fft.rfftfreq(x.shape[1], 1 / sample_rate)
     return float(power[:, (hz >= 20) & (hz <= edge_hz)].sum())
+
+
+def _ratio_db(energy: float, reference: float) -> float:
+    if energy == 0:
+        return -math.inf
+    return math.inf if reference == 0 else 10 * math.log10(energy / reference)
 
 
 def _channels(x: Samples) -> Array:

@@ -226,7 +226,7 @@ def _spread(some: int | None, total: int) -> frozenset[int]:
 def _row(name: str, rate: int, found: Sequence[Mapping[str, float]]) -> Row:
     scores = [f.name for f in fields(Row) if f.type == "float"]
     means = {s: _mean(d.get(s, math.nan) for d in found) for s in scores}
-    listened = sum("visqol" in d for d in found)
+    listened = sum(not math.isnan(d.get("visqol", math.nan)) for d in found)
     return Row(system=name, input_rate=rate, num_files=len(found), num_visqol=listened, **means)
 
 

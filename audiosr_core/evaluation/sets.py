@@ -6,7 +6,8 @@ The protocol, the same for every set:
     mono            the mean of the channels
     44.1 kHz        taken sample by sample and called 48 kHz where the set says so (Sonic Pi): the
                     spectrum is then full to 24 kHz; resampling would leave an empty band on top
-    length          at most `max_seconds` from the first sound on; files under 0.5 s are left out
+    length          at most `max_seconds` from the first sound on; files under 0.5 s (3 s in
+                    sonic-pi-long) are left out
     digital silence cut at both ends, because there the ssr distance is 12 whatever was done
 """
 
@@ -92,6 +93,7 @@ class SetKind:
     accept: Callable[[Path], bool]
     rate_as_48k: bool = False
     max_seconds: float | None = None
+    min_seconds: float = MIN_SECONDS
 
 
 def _any(path: Path) -> bool:
@@ -103,15 +105,30 @@ def _is_fold_4(path: Path) -> bool:
     return path.stem.split("_")[-1].startswith("4-")
 
 
+SONIC_PI_FOLDERS = ("/usr/share/sonic-pi/samples", "/usr/share/sonic-pi/etc/samples")
+SONIC_PI_INSTALL = (
+    "install the Debian package sonic-pi-samples (apt install sonic-pi-samples),"
+    " or name its folder with --set-dir"
+)
+
 KINDS: dict[str, SetKind] = {
     "sonic-pi": SetKind(
         "loops, drums, ambiences and instruments; 44.1 kHz played as 48 kHz",
         "CC0 1.0",
-        ("/usr/share/sonic-pi/samples", "/usr/share/sonic-pi/etc/samples"),
-        "install the Debian package sonic-pi-samples (apt install sonic-pi-samples)",
+        SONIC_PI_FOLDERS,
+        SONIC_PI_INSTALL,
         _any,
         rate_as_48k=True,
-        max_seconds=2.0,
+        max_seconds=4.0,
+    ),
+    "sonic-pi-long": SetKind(
+        "the sonic-pi files of 3 s and more, whole: closest to the selection of the survey's pilot",
+        "CC0 1.0",
+        SONIC_PI_FOLDERS,
+        SONIC_PI_INSTALL,
+        _any,
+        rate_as_48k=True,
+        min_seconds=3 * 44_100 / 48_000,
     ),
     "speech48": SetKind(
         "VCTK excerpts, read English speech at 48 kHz",
@@ -119,7 +136,7 @@ KINDS: dict[str, SetKind] = {
         (),
         "name the folder of the excerpts with --set-dir",
         _any,
-        max_seconds=3.0,
+        max_seconds=4.0,
     ),
     "esc10-fold4": SetKind(
         "ESC-10 fold 4, environmental sounds, lossy; 44.1 kHz played as 48 kHz",
@@ -128,7 +145,7 @@ KINDS: dict[str, SetKind] = {
         "name the folder of ESC-10 with --set-dir",
         _is_fold_4,
         rate_as_48k=True,
-        max_seconds=2.0,
+        max_seconds=5.0,
     ),
     "folder": SetKind(
         "a folder of your own full-band sounds, resampled to 48 kHz where they are not",
@@ -159,8 +176,8 @@ def open_set(
     files = [p for p in files if _is_long_enough(p, kind, name)]
     if not files:
         raise FileError(
-            f"the evaluation set {name!r} needs sounds of {MIN_SECONDS} s or more in {found},"
-            f" found none; {kind.install}"
+            f"the evaluation set {name!r} needs sounds of {kind.min_seconds:.2g} s or more,"
+            f" found none in {found}; {kind.install}"
         )
     if max_files is not None and max_files < len(files):
         files = [files[i * len(files) // max_files] for i in range(max_files)]
@@ -175,7 +192,7 @@ def _is_long_enough(path: Path, kind: SetKind, name: str) -> bool:
     except (soundfile.SoundFileError, OSError) as error:
         raise _unreadable(name, path, error) from error
     rate = EVALUATION_RATE if kind.rate_as_48k else info.samplerate
-    return bool(info.frames >= MIN_SECONDS * rate)
+    return bool(info.frames >= kind.min_seconds * rate)
 
 
 def _unreadable(name: str, path: Path, error: Exception) -> FileError:
