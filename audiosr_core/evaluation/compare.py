@@ -28,6 +28,7 @@ from audiosr_core.audio import Samples, check_finite, check_format
 from audiosr_core.errors import AudioError, FileError
 from audiosr_core.evaluation.metrics import NullMeter, low_pass, lsd_apbwe_bands, lsd_ssr_bands
 from audiosr_core.evaluation.plots import Spectrogram, draw, spectrogram
+from audiosr_core.settings import KNOBS
 
 Array = NDArray[np.float64]
 
@@ -35,6 +36,7 @@ BLOCK = 65_536
 PIECE_SECONDS = 10.0
 MIN_PIECE = 2_048  # shorter rests have no LSD frame of their own
 EXCERPT_SECONDS = 10.0  # what the time offset is measured on
+TRANSITION: float = KNOBS["transition"].default
 UNKNOWN_EDGE = 0.9  # of the lower Nyquist frequency, when rates differ and no cutoff is given
 
 
@@ -76,15 +78,21 @@ class Comparison:
 
 
 def compare_files(
-    a: Path, b: Path, *, cutoff_hz: float | None = None, png: Path | None = None
+    a: Path,
+    b: Path,
+    *,
+    cutoff_hz: float | None = None,
+    png: Path | None = None,
+    transition: float = TRANSITION,
 ) -> Comparison:
     """Compare an extended file with its original; at any rates, equal channel counts.
 
     Args:
         a: the original
         b: the extended file
-        cutoff_hz: the crossover; without it the null is of the whole band both files have
+        cutoff_hz: where the original ends; without it the null is of the whole common band
         png: where to draw the four panels, or None
+        transition: width of the crossover, as a fraction of the cutoff: the null is below it
     """
     with _opened(a) as first, _opened(b) as second:
         if first.channels != second.channels:
@@ -93,7 +101,7 @@ def compare_files(
                 f" and {second.channels} in {b}; compare a channel at a time"
             )
         rates = (first.samplerate, second.samplerate)
-        below_hz = _null_edge(rates, cutoff_hz)
+        below_hz = _null_edge(rates, cutoff_hz, transition)
         null, lsd = _measure(first, second, below_hz, cutoff_hz)
         residual_db = null.finish()
         offset = _offset(first, second, min(below_hz, 0.45 * min(rates)))
@@ -154,10 +162,10 @@ def _measure(
     return null, lsd
 
 
-def _null_edge(rates: tuple[int, int], cutoff_hz: float | None) -> float:
+def _null_edge(rates: tuple[int, int], cutoff_hz: float | None, transition: float) -> float:
     nyquist = min(rates) / 2
     if cutoff_hz is not None:
-        return min(cutoff_hz, nyquist)
+        return min((1 - transition) * cutoff_hz, nyquist)
     return nyquist if rates[0] == rates[1] else UNKNOWN_EDGE * nyquist
 
 

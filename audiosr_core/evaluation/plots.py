@@ -28,7 +28,7 @@ COLUMNS = 1000
 FRAMES_PER_COLUMN = 4
 WINDOW_SECONDS = 0.08  # a whole number of samples at every usual rate, so bins of two rates meet
 FLOOR_DB = -120.0  # of the colours; 0 dB is a full-scale sine
-CHANGE_DB = 40.0  # the difference panel's colours end here
+CHANGE_DB = 60.0  # the difference panel's colours end here
 
 INK = "#1b1f24"
 ORIGINAL_INK = "#30363d"
@@ -75,7 +75,7 @@ def spectrogram(read: Read, num_samples: int, sample_rate: int) -> Spectrogram:
             power[:, column] += spectrum.mean(axis=0) / frames
     return Spectrogram(
         power=power,
-        hz=np.arange(window // 2 + 1) * (sample_rate / window),
+        hz=np.arange(window // 2 + 1, dtype=np.float64) * (sample_rate / window),
         seconds=(np.arange(columns) + 0.5) * stretch / sample_rate,
         duration=num_samples / sample_rate,
         sample_rate=sample_rate,
@@ -189,7 +189,8 @@ def _spectra(
         axes.plot(picture.hz / 1000, picture.long_term_db, color=ink, lw=width, label=name)
     axes.set_title("Long-term spectrum, mean power over time", loc="left", fontsize=12, color=INK)
     axes.set(xlabel="Frequency, kHz", ylabel="Level per 12.5 Hz bin, dB", xlim=(0, top_hz / 1000))
-    axes.set_ylim(bottom=floor_db - 20)
+    lowest = min(original.long_term_db.min(), extended.long_term_db.min())
+    axes.set_ylim(bottom=max(lowest, floor_db - 20) - 5)
     axes.grid(color="#dee2e6", lw=0.6)
 
 
