@@ -5,7 +5,9 @@
     b, the extended ──────────────────────────────────────┘
 
 Both are read in pieces, so memory does not grow with duration. Nothing is aligned and no level is
-matched before the null: a moved or louder file is what it should show. The LSD is the mean over
+matched before the null: a moved or louder file is what it should show. The null leaves out half a
+filter's length at both ends (some 15 ms for a cutoff of 8 kHz), where a cut-off high band or a
+resampler's first samples would count as a change of the low band. The LSD is the mean over
 pieces of `PIECE_SECONDS`, so for a longer file a few frames in a thousand see a piece's edge.
 """
 
@@ -36,6 +38,7 @@ BLOCK = 65_536
 PIECE_SECONDS = 10.0
 MIN_PIECE = 2_048  # shorter rests have no LSD frame of their own
 EXCERPT_SECONDS = 10.0  # what the time offset is measured on
+MIN_NULL_FILTERS = 4  # a shorter sound is nulled with its ends, see NullMeter
 TRANSITION: float = KNOBS["transition"].default
 UNKNOWN_EDGE = 0.9  # of the lower Nyquist frequency, when rates differ and no cutoff is given
 
@@ -150,7 +153,9 @@ def _measure(
     cutoff_hz: float | None,
 ) -> tuple[NullMeter, _Means]:
     rate = second.samplerate
-    null = NullMeter(rate, below_hz, second.channels)
+    null = NullMeter(rate, below_hz, second.channels, ends=False)
+    if second.frames < MIN_NULL_FILTERS * null.num_taps:
+        null = NullMeter(rate, below_hz, second.channels)
     lsd = _Means()
     pieces = _together(_at_rate(first, rate), _blocks(second), round(PIECE_SECONDS * rate))
     for x, y in pieces:

@@ -159,18 +159,24 @@ class NullMeter:
         0                0.95·below_hz   below_hz                     f →
 
     so whatever was generated above `below_hz` cannot leak into the result. float64 throughout.
+
+    A generated band that a file's end cuts off at full level is a click with a low band of its
+    own. `ends=False` measures only where the filter lies wholly inside the sound, so that such a
+    click does not count; a sound shorter than `num_taps` then has nothing to measure.
     """
 
-    def __init__(self, sample_rate: int, below_hz: float, num_channels: int) -> None:
+    def __init__(
+        self, sample_rate: int, below_hz: float, num_channels: int, *, ends: bool = True
+    ) -> None:
         if not 20 <= below_hz <= sample_rate / 2:
             raise UsageError(
                 f"the null test needs an edge from 20 Hz to {sample_rate / 2:g} Hz"
                 f" at {sample_rate} Hz, got {below_hz:g} Hz; give a crossover inside the band"
             )
         self._taps = _null_filter(sample_rate, below_hz)
-        tail = len(self._taps) - 1
-        self._original = np.zeros((num_channels, tail))
-        self._difference = np.zeros((num_channels, tail))
+        self._ends = ends
+        self._original = np.zeros((num_channels, self.num_taps - 1 if ends else 0))
+        self._difference = self._original
         self._original_energy = 0.0
         self._extended_energy = 0.0
         self._difference_energy = 0.0
@@ -188,9 +194,15 @@ class NullMeter:
 
     def finish(self) -> float:
         """Energy of the residual relative to the original, in dB; −inf for a perfect null."""
-        tail = np.zeros_like(self._original)
-        self.push(tail, tail)
+        if self._ends:
+            tail = np.zeros_like(self._original)
+            self.push(tail, tail)
         return _ratio_db(self._difference_energy, self._original_energy)
+
+    @property
+    def num_taps(self) -> int:
+        """Length of the filter in samples, odd."""
+        return len(self._taps)
 
     @property
     def level_difference_db(self) -> float:
@@ -201,9 +213,9 @@ class NullMeter:
 
     def _filtered(self, history: Array, block: Array) -> tuple[Array, Array]:
         x = np.concatenate([history, block], axis=1)
-        tail = history.shape[1]
-        if block.shape[1] == 0:
-            return history, block
+        tail = self.num_taps - 1
+        if block.shape[1] == 0 or x.shape[1] <= tail:
+            return x, block[:, :0]
         y = signal.oaconvolve(x, self._taps[None, :], mode="valid", axes=1)
         return x[:, x.shape[1] - tail :], y
 
@@ -215,6 +227,7 @@ def null_residual_db(
     below_hz: float,
     *,
     original_rate: int | None = None,
+    ends: bool = True,
 ) -> float:
     """(extended − original) below `below_hz`, relative to the original below it, in dB.
 
@@ -223,13 +236,14 @@ def null_residual_db(
         sample_rate: of the extended sound, and of the original unless `original_rate` says else
         below_hz: the crossover; what lies above it is rejected by 150 dB
         original_rate: a different rate of the original, resampled here by soxr VHQ
+        ends: count the filter's length at both ends too, see NullMeter
     """
     x, y = _channels(original), _channels(extended)
     if original_rate is not None and original_rate != sample_rate:
         x = soxr.resample(x.T, original_rate, sample_rate, quality="VHQ").T
         x = _fit(x, y.shape[1])
     _check_shapes(x, y)
-    meter = NullMeter(sample_rate, below_hz, x.shape[0])
+    meter = NullMeter(sample_rate, below_hz, x.shape[0], ends=ends)
     meter.push(x, y)
     return meter.finish()
 

@@ -45,7 +45,7 @@ EDGES = {
     **{f"cheby1-{n}": (0.95, 0.25, 2.0, -6 * n) for n in (4, 6, 8, 10)},  # ripple counts twice
     **{f"ellip-{n}": (0.95, 0.25, 2.0, -100) for n in (6, 8, 10)},  # stop band counts twice
     **{f"butter-{n}": (0.5, 0.1, 2.0, -12 * n + 1) for n in (4, 6, 8, 10)},  # 6 dB/octave·order·2
-    **{f"bessel-{n}": (0.3, 1.0, 3.0, -20) for n in (4, 6, 8, 10)},
+    **{f"bessel-{n}": (0.3, 1.0, 2.5, -20) for n in (4, 6, 8, 10)},
 }
 
 
@@ -95,7 +95,8 @@ def test_what_is_asked_wrongly_is_named():
 @pytest.mark.parametrize("cutoff_hz", [1_700, 4_000, 8_000, 16_000])
 @pytest.mark.parametrize("kind", ["stored", "low-rate"])
 def test_copy_up_touches_nothing_below_the_cutoff(cutoff_hz, kind):
-    x = noise(RATE // 2, 1, 2)
+    fade = np.sin(np.pi * (np.arange(RATE // 2) + 0.5) / (RATE // 2)) ** 4
+    x = noise(RATE // 2, 1, 2) * fade  # a high band cut off by the file's end is a click
     rate = round(2 * cutoff_hz)
     given_rate = RATE if kind == "stored" else rate
     low = degrade(x, RATE, cutoff_hz, "polyphase")
@@ -103,9 +104,8 @@ def test_copy_up_touches_nothing_below_the_cutoff(cutoff_hz, kind):
     y = copy_up(low, given_rate, cutoff_hz)
     assert y.shape == x.shape
     # what is added begins at 0.95 of the cutoff, and the filter rejects 150 dB below that
-    assert null_residual_db(unprocessed(low, given_rate, cutoff_hz), y, RATE, 0.94 * cutoff_hz) < (
-        -120
-    )
+    before = unprocessed(low, given_rate, cutoff_hz)
+    assert null_residual_db(before, y, RATE, 0.94 * cutoff_hz) < -120
 
 
 def test_copy_up_follows_a_power_law():

@@ -224,15 +224,27 @@ def test_nothing_added_is_a_perfect_null():
     assert null_residual_db(0 * x, x, RATE, 8_000) == math.inf
 
 
-@given(cuts=st.lists(st.integers(0, 7_000), max_size=6), below_hz=st.sampled_from([900, 8_000]))
-@settings(max_examples=12, deadline=None)
-def test_the_size_of_the_blocks_does_not_matter(cuts, below_hz):
+@given(
+    cuts=st.lists(st.integers(0, 7_000), max_size=6),
+    below_hz=st.sampled_from([2_000, 8_000, 24_000]),
+    ends=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_the_size_of_the_blocks_does_not_matter(cuts, below_hz, ends):
     x, y = noise(7_000, 1, 2), noise(7_000, 2, 2)
-    meter = NullMeter(RATE, below_hz, 2)
+    meter = NullMeter(RATE, below_hz, 2, ends=ends)
     edges = [0, *sorted(cuts), 7_000]
     for a, b in pairwise(edges):
         meter.push(x[:, a:b], y[:, a:b])
-    assert meter.finish() == pytest.approx(null_residual_db(x, y, RATE, below_hz), abs=1e-9)
+    whole = null_residual_db(x, y, RATE, below_hz, ends=ends)
+    assert meter.finish() == pytest.approx(whole, abs=1e-9)
+
+
+def test_a_high_band_cut_off_by_the_end_does_not_count_without_the_ends():
+    x = noise(RATE, 1)
+    y = x + np.sin(2 * np.pi * 12_000.7 * np.arange(RATE) / RATE + 1)
+    assert null_residual_db(x, y, RATE, 8_000) > -60
+    assert null_residual_db(x, y, RATE, 8_000, ends=False) < -125
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 96_000])
