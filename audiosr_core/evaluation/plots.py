@@ -61,15 +61,16 @@ def spectrogram(read: Read, num_samples: int, sample_rate: int) -> Spectrogram:
     if num_samples < 1:
         raise AudioError("a spectrogram needs at least one sample, got an empty sound")
     window = max(16, round(WINDOW_SECONDS * sample_rate))
-    columns = int(np.clip(num_samples // (window // 8), 1, COLUMNS))
+    duration = num_samples / sample_rate
+    columns = int(np.clip(duration / (WINDOW_SECONDS / 8), 1, COLUMNS))  # not of the rate
     taper = signal.get_window("hann", window)
     scale = 2 / taper.sum()
     stretch = num_samples / columns
-    frames = int(np.clip(round(stretch / (window / 2)), 1, FRAMES_PER_COLUMN))
+    frames = int(np.clip(round(duration / columns / (WINDOW_SECONDS / 2)), 1, FRAMES_PER_COLUMN))
     power = np.zeros((window // 2 + 1, columns))
     for column in range(columns):
         for frame in range(frames):
-            middle = int((column + (frame + 0.5) / frames) * stretch)
+            middle = round((column + (frame + 0.5) / frames) * stretch)
             x = _centred(read, middle, window, num_samples)
             spectrum = np.abs(np.fft.rfft(x * taper, axis=1) * scale) ** 2
             power[:, column] += spectrum.mean(axis=0) / frames
@@ -77,7 +78,7 @@ def spectrogram(read: Read, num_samples: int, sample_rate: int) -> Spectrogram:
         power=power,
         hz=np.arange(window // 2 + 1, dtype=np.float64) * (sample_rate / window),
         seconds=(np.arange(columns) + 0.5) * stretch / sample_rate,
-        duration=num_samples / sample_rate,
+        duration=duration,
         sample_rate=sample_rate,
     )
 
@@ -206,7 +207,8 @@ def _change_db(
     on_grid = []
     for picture in (original, extended):
         db = np.full(shown.power.shape, floor_db)
-        columns = np.searchsorted(picture.seconds, shown.seconds).clip(0, picture.db.shape[1] - 1)
+        last = picture.power.shape[1] - 1
+        columns = np.interp(shown.seconds, picture.seconds, np.arange(last + 1)).round().astype(int)
         bins = min(picture.power.shape[0], shown.power.shape[0])
         db[:bins] = np.maximum(picture.db[:bins][:, columns], floor_db)
         on_grid.append(db)

@@ -263,6 +263,21 @@ def test_a_full_scale_sine_is_zero_db(rate, bin_number):
     assert picture.hz[middle.argmax()] == pytest.approx(f)
 
 
+@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100])
+def test_the_same_sound_at_two_rates_shows_no_difference(rate):
+    """Both pictures look at the same moments, whatever the rates."""
+    pictures = []
+    for r in (rate, RATE):
+        t = np.arange(r) / r
+        x = (np.sin(2 * np.pi * (300 * t + 1_500 * t**2)) * np.exp(-4 * (t % 0.25)))[None]
+        pictures.append(spectrogram(lambda a, n, x=x: x[:, a : a + n], x.shape[1], r))
+    change, shown = plots._change_db(*pictures, -80.0)
+    assert shown.sample_rate == RATE
+    # a middle is rounded to a sample of the lower rate, half of 1/16000 s; steps splatter
+    # differently only where the lower rate's own edge is near
+    assert np.abs(change[shown.hz < 0.35 * rate]).max() < 1.5
+
+
 def test_a_long_sound_is_looked_at_in_so_many_places():
     reads = []
 
