@@ -10,7 +10,7 @@ its own mean, and the column of files counts the sounds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Protocol
 
@@ -42,10 +42,10 @@ OnProgress = Callable[[int, int, str], None]
 class Sounds(Protocol):
     """What can be measured on: an EvaluationSet, or anything like it."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Any: ...
+    def __iter__(self) -> Iterator[Item]: ...
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,6 @@ def evaluate(
     total = len(sounds) * len(scores)
     listened = _spread(visqol_files, len(sounds))
     done = 0
-    item: Item
     for index, item in enumerate(sounds):
         if item.sample_rate != OUTPUT_RATE:
             raise UsageError(
