@@ -27,7 +27,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from audiosr_core.audio import Samples
-from audiosr_core.spectrum import LongTermSpectrum, SpectrumMeter
+from audiosr_core.spectrum import LOW_ONLY_HZ, LongTermSpectrum, SpectrumMeter
 
 FULL_BAND_HZ = 19_800.0  # 20 kHz less the detector's own spread: nothing audible is missing
 FULL_BAND_FRACTION = 0.9  # of Nyquist: the pass band of common anti-alias filters
@@ -39,7 +39,12 @@ MEDIAN_HZ = 150.0  # single lines, pilot tones too, are no content
 NATURAL_DB_PER_OCTAVE = 12.0  # what a scan allows the sound itself to fall
 KNEE_DB = 20.0  # how far down the corner is fitted
 TREND_LIMIT = 18.0  # dB per octave: what falls faster is a skirt
+BAND_END_DB = 12.0
+DB = 10.0 / np.log(10.0)
 SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what is rare
+# log-odds per feature, fitted by tests/bench/cutoff_report.py --fit
+EVIDENCE = (0.36, 1.18, 1.88, 0.16, 0.53, 1.06, -0.73, -1.14, -0.4)
+CONFIDENCE = (-0.37, 0.47, 0.7, -0.31, -0.57, -0.17)
 
 
 @dataclass(frozen=True)
@@ -78,11 +83,67 @@ def find_cutoff(spectrum: LongTermSpectrum) -> Cutoff:
         return Cutoff(nyquist, 0.0, True, "silence")
     if spectrum.loud_db < FLOOR_DB:
         return Cutoff(nyquist, 0.0, True, "nothing above the floor")
-    edge = find_edge(spectrum, SHARES[0])
-    rare = find_edge(spectrum, SHARES[1])
-    if edge is None:
-        return Cutoff(nyquist, 0.5, True, "no edge")
-    return Cutoff(edge.hz, 0.5, False, "edge")
+    if spectrum.low_only.all():
+        return Cutoff(nyquist, 0.0, True, f"nothing above {LOW_ONLY_HZ:g} Hz")
+    edges = [find_edge(spectrum, share) for share in SHARES]
+    found = [edge for edge in edges if edge is not None]
+    best = max(found, key=evidence, default=None)
+    if best is None or evidence(best) <= 0.0:
+        doubt = _probability(evidence(best)) if best else 0.0
+        end = _band_end(spectrum)
+        whole = end >= FULL_BAND_FRACTION * min(nyquist, TOP_HZ)
+        note = "full band" if whole else "no edge: the sound fades by itself"
+        return Cutoff(end, 1.0 - doubt, True, note)
+    spread = abs(np.log2(found[0].hz / found[-1].hz)) if len(found) == len(SHARES) else 0.5
+    confidence = _probability(
+        float(np.dot(CONFIDENCE, [1.0, evidence(best), _steepness(best), 10.0 * min(spread, 0.5),
+                                  best.residual_db, min(best.depth_db, 50.0) / 10.0]))
+    )  # fmt: skip
+    full_band = best.hz >= min(FULL_BAND_FRACTION * nyquist, FULL_BAND_HZ)
+    note = "full band" if full_band else f"falls {best.depth_db:.0f} dB at {best.hz:.0f} Hz"
+    return Cutoff(best.hz, confidence, full_band, note)
+
+
+def evidence(edge: Edge) -> float:
+    """Log-odds that this is where a filter or codec ended the sound, not the sound itself.
+
+    A logistic regression over filtered and untouched recordings (tests/bench/cutoff_report.py).
+    """
+    depth, score = min(edge.depth_db, 50.0), min(edge.score_db, 50.0)
+    return float(
+        np.dot(
+            EVIDENCE,
+            [
+                1.0,
+                _steepness(edge),
+                min(depth - 20.0, 0.0) / 10.0,
+                max(depth - 20.0, 0.0) / 10.0,
+                (score - 20.0) / 10.0,
+                min(score - 10.0, 0.0) / 10.0,
+                edge.residual_db,
+                max(-edge.trend, 0.0) / 10.0,
+                max(edge.trend, 0.0) / 10.0,
+            ],
+        )
+    )
+
+
+def _steepness(edge: Edge) -> float:
+    """Octaves of slope over 50 dB per octave, held between 6 and 500."""
+    return float(np.log2(np.clip(edge.slope, 6.0, 500.0) / 50.0))
+
+
+def _probability(log_odds: float) -> float:
+    return float(scipy.special.expit(log_odds))
+
+
+def _band_end(spectrum: LongTermSpectrum) -> float:
+    """Where a sound without an edge ends, Hz: its anti-alias filter, or the Nyquist frequency."""
+    octave, level = _log_levels(spectrum, SHARES[0])
+    top = octave[-1]
+    usual = float(np.median(level[(octave > top - 0.5) & (octave < top - 0.15)]))
+    last = int(np.flatnonzero(level >= usual - BAND_END_DB)[-1])
+    return spectrum.sample_rate / 2 if last >= len(level) - 2 else float(2.0 ** octave[last])
 
 
 def find_edge(spectrum: LongTermSpectrum, share: float) -> Edge | None:
@@ -235,6 +296,3 @@ def _least_squares(
         if fit.cost < cost:
             best, cost = [float(v) for v in fit.x], float(fit.cost)
     return best
-
-
-DB = 10.0 / np.log(10.0)

@@ -130,7 +130,9 @@ class SpectrumMeter:
         frequencies = np.arange(power.shape[1]) * (self.sample_rate / self._size)
         audible = frequencies >= 6 * self.sample_rate / self._size  # DC and its main lobe are not
         high = power[:, frequencies >= LOW_ONLY_HZ].sum(axis=1)
-        low_only = high <= np.maximum(LOW_ONLY_RATIO * power[:, audible].sum(axis=1), LOW_ONLY_POWER)
+        low_only = high <= np.maximum(
+            LOW_ONLY_RATIO * power[:, audible].sum(axis=1), LOW_ONLY_POWER
+        )
         return LongTermSpectrum(
             sample_rate=self.sample_rate,
             num_samples=self._num_samples,
