@@ -43,6 +43,7 @@ BAND_END_DB = 12.0
 DB = 10.0 / np.log(10.0)
 SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what is rare
 # log-odds per feature, fitted by tests/bench/cutoff_report.py --fit
+EVIDENCE_NEEDED = -0.3  # below 0: a lost job is as bad as a false edge of low confidence
 EVIDENCE = (0.36, 1.18, 1.88, 0.16, 0.53, 1.06, -0.73, -1.14, -0.4)
 CONFIDENCE = (-0.37, 0.47, 0.7, -0.31, -0.57, -0.17)
 
@@ -88,17 +89,14 @@ def find_cutoff(spectrum: LongTermSpectrum) -> Cutoff:
     edges = [find_edge(spectrum, share) for share in SHARES]
     found = [edge for edge in edges if edge is not None]
     best = max(found, key=evidence, default=None)
-    if best is None or evidence(best) <= 0.0:
+    if best is None or evidence(best) <= EVIDENCE_NEEDED:
         doubt = _probability(evidence(best)) if best else 0.0
         end = _band_end(spectrum)
         whole = end >= FULL_BAND_FRACTION * min(nyquist, TOP_HZ)
         note = "full band" if whole else "no edge: the sound fades by itself"
         return Cutoff(end, 1.0 - doubt, True, note)
-    spread = abs(np.log2(found[0].hz / found[-1].hz)) if len(found) == len(SHARES) else 0.5
-    confidence = _probability(
-        float(np.dot(CONFIDENCE, [1.0, evidence(best), _steepness(best), 10.0 * min(spread, 0.5),
-                                  best.residual_db, min(best.depth_db, 50.0) / 10.0]))
-    )  # fmt: skip
+    features = confidence_features(best, found, evidence(best))
+    confidence = _probability(float(np.dot(CONFIDENCE, features)))
     full_band = best.hz >= min(FULL_BAND_FRACTION * nyquist, FULL_BAND_HZ)
     note = "full band" if full_band else f"falls {best.depth_db:.0f} dB at {best.hz:.0f} Hz"
     return Cutoff(best.hz, confidence, full_band, note)
@@ -109,22 +107,39 @@ def evidence(edge: Edge) -> float:
 
     A logistic regression over filtered and untouched recordings (tests/bench/cutoff_report.py).
     """
+    return float(np.dot(EVIDENCE, evidence_features(edge)))
+
+
+def evidence_features(edge: Edge) -> NDArray[np.float64]:
+    """What `evidence` weighs, [9]."""
     depth, score = min(edge.depth_db, 50.0), min(edge.score_db, 50.0)
-    return float(
-        np.dot(
-            EVIDENCE,
-            [
-                1.0,
-                _steepness(edge),
-                min(depth - 20.0, 0.0) / 10.0,
-                max(depth - 20.0, 0.0) / 10.0,
-                (score - 20.0) / 10.0,
-                min(score - 10.0, 0.0) / 10.0,
-                edge.residual_db,
-                max(-edge.trend, 0.0) / 10.0,
-                max(edge.trend, 0.0) / 10.0,
-            ],
-        )
+    return np.array(
+        [
+            1.0,
+            _steepness(edge),
+            min(depth - 20.0, 0.0) / 10.0,
+            max(depth - 20.0, 0.0) / 10.0,
+            (score - 20.0) / 10.0,
+            min(score - 10.0, 0.0) / 10.0,
+            edge.residual_db,
+            max(-edge.trend, 0.0) / 10.0,
+            max(edge.trend, 0.0) / 10.0,
+        ]
+    )
+
+
+def confidence_features(best: Edge, found: list[Edge], log_odds: float) -> NDArray[np.float64]:
+    """What the confidence weighs, [6]; edges that disagree between shares are doubtful."""
+    octaves = abs(np.log2(found[0].hz / found[-1].hz)) if len(found) == len(SHARES) else 0.5
+    return np.array(
+        [
+            1.0,
+            log_odds,
+            _steepness(best),
+            10.0 * min(octaves, 0.5),
+            best.residual_db,
+            min(best.depth_db, 50.0) / 10.0,
+        ]
     )
 
 

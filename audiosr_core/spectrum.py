@@ -150,7 +150,7 @@ class SpectrumMeter:
         return view[:, :: self._hop]
 
     def _with_rest(self) -> _Sums:
-        """The sums, with the frames of a group not yet full and one that ends on the last sample."""
+        """The sums, with the frames not yet taken and one that ends on the last sample."""
         sums = self._settled.copy()
         x = self._buffer[:, : self._filled]
         if self._num_samples >= self._size:
