@@ -44,8 +44,8 @@ DB = 10.0 / np.log(10.0)
 SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what is rare
 # log-odds per feature, fitted by tests/bench/cutoff_report.py --fit
 EVIDENCE_NEEDED = -0.3  # below 0: a lost job is as bad as a false edge of low confidence
-EVIDENCE = (0.36, 1.18, 1.88, 0.16, 0.53, 1.06, -0.73, -1.14, -0.4)
-CONFIDENCE = (-0.37, 0.47, 0.7, -0.31, -0.57, -0.17)
+EVIDENCE = (0.75, 1.2, 2.0, 0.09, 0.5, 0.47, -0.9, -1.09, -0.11)
+CONFIDENCE = (-0.42, 1.14, 0.38, -0.24, -0.26, -0.39)
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,12 @@ class SpectrumMeter:
         self._num_samples = 0
         self._settled = _Sums(num_channels, bins)
 
+    @property
+    def nbytes(self) -> int:
+        """What the meter holds, in bytes; it does not grow."""
+        sums = self._settled
+        return sum(a.nbytes for a in (self._buffer, sums.power, sums.histogram, sums.loudness))
+
     def push(self, samples: Samples) -> None:
         """Take the next samples, [channels, any number]."""
         if samples.ndim != 2 or samples.shape[0] != self.num_channels:
