@@ -35,6 +35,7 @@ TOP_HZ = 24_000.0  # nothing above is looked at: the converter's noise lives the
 LOWEST_HZ = 700.0  # no edge is looked for below
 FLOOR_DB = -84.0  # sounds whose loud frames stay below are dither (16 bits: −93 dBFS)
 POINTS_PER_OCTAVE = 96
+RANGE_DB = 115.0  # below the strongest bin, its own side lobes (−118 dB) are seen
 MEDIAN_HZ = 150.0  # single lines, pilot tones too, are no content
 NATURAL_DB_PER_OCTAVE = 12.0  # what a scan allows the sound itself to fall
 KNEE_DB = 20.0  # how far down the corner is fitted
@@ -174,7 +175,9 @@ def _log_levels(
     """Levels without single lines on a log grid: octaves over 1 Hz, and dB, [points]."""
     f = spectrum.frequencies
     width = 2 * int(MEDIAN_HZ / f[1] / 2) + 1
-    level = scipy.ndimage.median_filter(spectrum.level_db(share), width, mode="nearest")
+    level = spectrum.level_db(share)
+    level = np.maximum(level, level.max() - RANGE_DB)
+    level = scipy.ndimage.median_filter(level, width, mode="nearest")
     top = min(TOP_HZ, spectrum.sample_rate / 2)
     num = int(np.log2(top / 250.0) * POINTS_PER_OCTAVE)
     octave = np.log2(top) - np.arange(num)[::-1] / POINTS_PER_OCTAVE

@@ -28,7 +28,7 @@ import soxr
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from audiosr_core.cutoff import SHARES, Edge, cutoff_of, evidence_features, find_edge
+from audiosr_core.cutoff import SHARES, Edge, evidence_features, find_cutoff, find_edge
 from audiosr_core.cutoff import confidence_features as confidence_of
 from audiosr_core.spectrum import SpectrumMeter, rolloff_hz
 
@@ -111,10 +111,11 @@ def clips(
 def measure(x: Signal, rate: int, family: str, order: int, material: str, truth: float) -> Case:
     meter = SpectrumMeter(rate, 1)
     meter.push(x[None])
-    found = cutoff_of(x[None], rate)
+    spectrum = meter.spectrum()
+    found = find_cutoff(spectrum)
     return Case(
         family, order, material, truth, found.hz, found.confidence, found.full_band,
-        rolloff_hz(meter.spectrum(), 0.985),
+        rolloff_hz(spectrum, 0.985),
     )  # fmt: skip
 
 
