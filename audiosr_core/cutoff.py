@@ -40,7 +40,7 @@ MEDIAN_HZ = 150.0  # single lines, pilot tones too, are no content
 NATURAL_DB_PER_OCTAVE = 12.0  # what a scan allows the sound itself to fall
 KNEE_DB = 20.0  # how far down the corner is fitted
 TREND_LIMIT = 18.0  # dB per octave: what falls faster is a skirt
-BAND_END_DB = 12.0
+BAND_END_DB = 12.0  # this far under the last half octave, the band has ended
 DB = 10.0 / np.log(10.0)
 SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what is rare
 # log-odds per feature, fitted by tests/bench/cutoff_report.py --fit
@@ -63,7 +63,7 @@ class Cutoff:
 class Edge:
     """The fitted model around one candidate."""
 
-    hz: float  # −3 dB
+    hz: float  # the corner as its designer would name it
     slope: float  # of the low-pass alone, dB per octave
     trend: float  # of the content below, dB per octave
     depth_db: float  # from the content at the edge down to the floor

@@ -299,3 +299,13 @@ def test_the_bandwidth_of_opus_in_ogg_is_found(name, hz, tmp_path):
     x, rate = soundfile.read(tmp_path / "b.wav")
 
     assert_edge(find(x, rate), hz, under=0.1)
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 192_000, 768_000])
+@pytest.mark.parametrize("num_samples", [64, 200, 5_000, 100_000])
+def test_any_rate_and_length_has_an_answer(rate, num_samples):
+    x = 0.1 * np.random.default_rng(num_samples).standard_normal((1, num_samples))
+    found = find(x, rate)
+
+    assert 0.0 < found.hz <= rate / 2
+    assert 0.0 <= found.confidence <= 1.0
