@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from audiosr_core.cutoff import Cutoff
@@ -15,6 +16,7 @@ AUDIBLE_HZ = 20_000.0
 DEFAULT_RATE = 48_000
 ROOM = 0.05  # a new band narrower than this fraction of the cutoff is not worth having
 MODEL_TOP_HZ = 24_000.0
+RESAMPLER_EDGE = 0.957  # of Nyquist: where soxr's VHQ is 6 dB down
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def decide(
         low_only: per channel, nothing above 200 Hz
     """
     rate_out = output_rate(sample_rate, cutoff, settings)
+    if rate_out > sample_rate:  # the resampler takes the very top; the new band begins below it
+        edge = RESAMPLER_EDGE * sample_rate / 2
+        cutoff = dataclasses.replace(cutoff, hz=min(cutoff.hz, edge))
     top = min(rate_out / 2, settings.ceiling_hz, MODEL_TOP_HZ)
     given = not isinstance(settings.cutoff, str)
     note = ""

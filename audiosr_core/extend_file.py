@@ -21,7 +21,7 @@ from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
 from audiosr_core.engine import Engine
 from audiosr_core.errors import RegionError
-from audiosr_core.files import FileInfo, Reader, Writer, copy_file, probe
+from audiosr_core.files import FileInfo, Reader, Writer, check_target, copy_file, probe
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.splice import crossover_hz
@@ -107,7 +107,7 @@ def extend_file(
         goal = target or (source if in_place else default_target(source))
         span = _region_samples(region, info)
         if not dry_run:
-            Writer.check_target(goal, source, overwrite=overwrite, in_place=in_place)
+            check_target(goal, source, overwrite, in_place)
 
         decision = engine.analyse(
             _watched(reader, info, on_progress),
@@ -130,7 +130,7 @@ def extend_file(
         outcome = _Outcome()
         if not dry_run:
             if not decision.extends and _same_format(info, goal, decision):
-                outcome = _Outcome(backup=copy_file(source, goal, overwrite, in_place))
+                copy_file(source, goal, overwrite, in_place)
             else:
                 outcome = _render(
                     engine, reader, goal, settings, decision, span, total, provenance,

@@ -451,6 +451,19 @@ def check_target(target: Path, source: Path, overwrite: bool, in_place: bool) ->
     return True, False
 
 
+def copy_file(source: Path, target: Path, overwrite: bool, in_place: bool) -> None:
+    """The same bytes under another name, whole or not at all; in place, nothing to do."""
+    replaces, is_source = check_target(target, source, overwrite, in_place)
+    if is_source:
+        return
+    file, size = _open(source)
+    with file, contextlib.ExitStack() as stack:
+        temporary = Temporary(Path(os.path.realpath(target)))
+        stack.callback(temporary.discard)
+        temporary.write_pieces([Span(0, size)], file)
+        temporary.publish(replaces)
+
+
 def output_format(
     like: FileInfo, target: Path, container: str | None = None, subtype: str | None = None
 ) -> tuple[str, str, list[str]]:

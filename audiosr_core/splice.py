@@ -73,12 +73,23 @@ def _highpass(half: int, edge: float) -> NDArray[np.float64]:
     return taps
 
 
+def end_fade(width: float, sample_rate: int) -> NDArray[np.float32]:
+    """Fade-in for what is added at the very beginning of a sound; reversed, for its end.
+
+    Cut off hard, the added band would be a click, and a click has a low band. The integral of a
+    Kaiser window is the shortest fade whose own spectrum stays inside a crossover of this width
+    in Hz.
+    """
+    length = round(2.2 / width * sample_rate)
+    shape = np.cumsum(np.kaiser(length + 1, 6.0))
+    return (shape[:-1] / shape[-1]).astype(np.float32)
+
+
 def filter_same(samples: NDArray[np.float32], taps: NDArray[np.float64]) -> NDArray[np.float32]:
     """Linear-phase filtering without delay, [channels, samples] → the same shape.
 
-    In double: what is left below the crossover must be rounding of the sum, not of the filter.
     """
     if not samples.any():
         return samples
-    out = signal.oaconvolve(samples.astype(np.float64), taps[None], mode="same", axes=1)
+    out = signal.oaconvolve(samples, taps[None].astype(np.float32), mode="same", axes=1)
     return np.asarray(out, dtype=np.float32)

@@ -25,7 +25,7 @@ from audiosr_core.families import Model
 from audiosr_core.resample import CONTEXT_SECONDS, output_length, resample
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
-from audiosr_core.splice import bandpass, filter_same, max_half_length
+from audiosr_core.splice import bandpass, end_fade, filter_same, max_half_length, width_hz
 
 HighBand = NDArray[np.float32]
 
@@ -115,6 +115,8 @@ class Stream:
         self._received = 0  # input samples so far
         self._kept = np.zeros((num_channels, 0))  # input from self._kept_from on
         self._kept_from = self.plan.at(self.plan.slice(0)[0], sample_rate)
+        width = width_hz(decision.cutoff.hz, settings.transition)
+        self._fade = end_fade(width, decision.rate_out)
         self._index = 0
         self._tail: HighBand | None = None  # overlap of the last chunk
         self._flushed = False
@@ -168,8 +170,9 @@ class Stream:
         while self._index < count:
             original, high = self._next_chunk()
             room = total_out - done
+            high = high[:, :room] * _at(self._fade[::-1], total_out - len(self._fade) - done, room)
             done += original.shape[1]
-            yield original[:, :room], high[:, :room]
+            yield original[:, :room], high
 
     def _settle(self) -> Iterator[tuple[Samples, HighBand]]:
         plan = self.plan
@@ -189,6 +192,8 @@ class Stream:
             made[:, : self._overlap] = join(self._tail, made[:, : self._overlap])
         self._tail = made[:, stride:]
         high = made[:, :stride]
+        if index * stride < len(self._fade):
+            high = high * _at(self._fade, -index * stride, stride)
         if self.region:
             high = self._inside(high, index * stride)
         original = self._original(piece)
@@ -215,6 +220,12 @@ class Stream:
         stride = plan.at(plan.stride, plan.rate_out)
         lead = plan.at(plan.past, plan.rate_out)
         return resample(piece, plan.rate_in, plan.rate_out)[:, lead : lead + stride]
+
+
+def _at(fade: HighBand, start: int, length: int) -> HighBand:
+    """A fade laid at `start` (may be negative) on a stretch of ones; flat outside it."""
+    place = np.clip(np.arange(length) - start, 0, len(fade) - 1)
+    return fade[place]
 
 
 def _added(
