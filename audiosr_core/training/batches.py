@@ -142,7 +142,7 @@ class Batches:
             filters.append(gain)
             curves.append(np.broadcast_to(curve, self.frequency.shape))
             cutoffs.append(cutoff)
-            edges.append(max(min(edge, 24_000.0) - 200, cutoff + 500))
+            edges.append(24_000.0 if edge >= 24_000 else max(edge - 200, cutoff + 500))
         spectrum = torch.fft.rfft(torch.from_numpy(np.stack(clips)))
         spectrum = spectrum * torch.from_numpy(np.stack(curves).astype(np.float32))
         low = spectrum * torch.from_numpy(np.stack(filters).astype(np.float32))
