@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,6 +21,7 @@ from audiosr_core.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_USAGE,
     AudioSRError,
 )
 from plugin_host.cli.commands import models, presets
@@ -48,7 +49,7 @@ app.add_typer(models.app, name="models")
 app.command("doctor")(doctor)
 app.command("paths")(paths)
 
-_ClickException = typer.BadParameter.__mro__[2]  # typer's own click, or click itself
+_UsageException: Any = typer.BadParameter.__mro__[2]  # of typer's own click, or of click
 
 
 def _version(wanted: bool) -> None:
@@ -93,13 +94,12 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", EXIT_INTERRUPTED, False)
     except MemoryError:
         return _fail("there is not enough memory for this", EXIT_DEVICE, debug)
-    except _ClickException as error:
-        text = error.format_message()  # type: ignore[attr-defined]
-        if not text:  # no arguments: the help was asked for
-            say(error.ctx.get_help())  # type: ignore[attr-defined]
-            return int(error.exit_code)  # type: ignore[attr-defined]
-        text = text[:1].lower() + text[1:].rstrip(".")
-        return _fail(f"{text}; see --help", int(error.exit_code), debug)  # type: ignore[attr-defined]
+    except _UsageException as error:
+        text = error.format_message()
+        if text.startswith("Usage:"):  # nothing was given, so the help is the answer
+            say(text)
+            return EXIT_USAGE
+        return _fail(f"{text[:1].lower()}{text[1:].rstrip('.')}; see --help", EXIT_USAGE, debug)
     except Exception as error:
         return _fail(
             f"this is a bug: {type(error).__name__}: {error}; please report it with the command"

@@ -28,12 +28,14 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Measure a model on a set of sounds, with the controls in the same table."""
-    from audiosr_core.evaluation import run, sets
+    from audiosr_core.evaluation.run import METRICS
+    from audiosr_core.evaluation.run import evaluate as measure
+    from audiosr_core.evaluation.sets import open_set
 
-    table = run.evaluate(
-        sets.open_set(name, folder, max_files=limit),
+    table = measure(
+        open_set(name, folder, max_files=limit),
         {model: _system(model)},
-        metrics=run.METRICS[:-1] if no_visqol else run.METRICS,
+        metrics=METRICS[:-1] if no_visqol else METRICS,
     )
     if json:
         emit(table.as_dict())
@@ -47,6 +49,7 @@ def _system(model: str) -> Callable[[Samples, int, float], Samples]:
 
     def extended(samples: Samples, sample_rate: int, cutoff_hz: float) -> Samples:
         settings = Settings(model=model, rate=OUTPUT_RATE, cutoff=cutoff_hz)
-        return Engine(settings.model).extend(Audio(samples, sample_rate), settings).samples
+        audio: Audio = Engine().extend(Audio(samples, sample_rate), settings)
+        return audio.samples
 
     return extended
