@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tomllib
 from pathlib import Path
@@ -97,10 +98,8 @@ def test_a_bad_preset_is_one_sentence_that_names_the_file(tmp_path, text):
 def test_any_bytes_are_a_preset_or_our_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("any") / "any.toml"
     path.write_bytes(data)
-    try:
+    with contextlib.suppress(AudioSRError):
         load_preset(path)
-    except AudioSRError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".x", "-x", "x" * 101, "a\n"])
