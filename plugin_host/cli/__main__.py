@@ -1,0 +1,5 @@
+"""`python -m plugin_host.cli`."""
+
+from plugin_host.cli.app import main
+
+main()

@@ -1,0 +1,105 @@
+"""`audiosr-bridge doctor`: is everything there that the work needs?"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiosr_core import __version__
+from audiosr_core.errors import EXIT_FAILED, AudioSRError
+from audiosr_core.presets import list_presets
+from plugin_host.cli.commands.paths import folders
+from plugin_host.cli.terminal import emit, say, write
+
+PACKAGES = ("numpy", "scipy", "torch", "soundfile", "soxr", "safetensors", "typer", "rich")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Check the installation; exit 1 if something is broken."""
+    found = list(checks())
+    broken = [check.name for check in found if not check.ok]
+    if json:
+        emit({"ok": not broken, "version": __version__, "checks": [asdict(c) for c in found]})
+    else:
+        for check in found:
+            write(f"{'ok' if check.ok else 'BROKEN':7} {check.name:18} {check.detail}")
+    if broken:
+        say(f"error: broken: {', '.join(broken)}; see the lines above", "red")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def checks() -> Iterator[Check]:
+    """Look at each thing in turn; a look that fails is a broken thing, not an end."""
+    yield Check("audiosr-bridge", True, __version__)
+    yield Check("python", True, f"{platform.python_version()} on {platform.platform()}")
+    for name in PACKAGES:
+        yield _look(name, lambda name=name: _package(name))  # type: ignore[misc]
+    yield _look("device", _device)
+    yield _look("models", _models)
+    yield _look("presets", lambda: f"{len(list_presets())} found")
+    for name, path in [*folders().items(), ("temporary", Path(tempfile.gettempdir()))]:
+        yield _look(f"{name} folder", lambda path=path: _writable(path))  # type: ignore[misc]
+
+
+def _look(name: str, what: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, what())
+    except Exception as error:  # a broken library may raise anything on import
+        text = str(error) if isinstance(error, AudioSRError) else f"{type(error).__name__}: {error}"
+        return Check(name, False, text)
+
+
+def _package(name: str) -> str:
+    importlib.import_module(name)
+    return importlib.metadata.version(name)
+
+
+def _device() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"CPU, {torch.get_num_threads()} threads"
+    return f"CUDA: {torch.cuda.get_device_name()}"
+
+
+def _models() -> str:
+    """Every model's weights against their SHA-256."""
+    from audiosr_core.store import hash_file, list_models
+
+    from audiosr_core.errors import ModelError
+
+    models = list_models()
+    if not models:
+        raise ModelError("there is no model; reinstall audiosr-bridge")
+    for model in models:
+        if hash_file(model.path) != model.sha256:
+            raise ModelError(f"the weights of {model.id} are damaged; reinstall audiosr-bridge")
+    return ", ".join(f"{model.id} (verified)" for model in models)
+
+
+def _writable(path: Path) -> str:
+    """The folder, or the nearest one above it where it would be made, can be written."""
+    there = next(p for p in (path, *path.parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise AudioSRError(f"cannot write in {there}")
+    return str(path)

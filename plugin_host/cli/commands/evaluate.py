@@ -1,0 +1,55 @@
+"""`audiosr-bridge evaluate`: a model against held-out sounds, beside the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiosr_core.audio import Audio, Samples
+from audiosr_core.settings import Settings
+from plugin_host.cli.terminal import emit, write
+
+OUTPUT_RATE = 48_000  # Hz, of every evaluation
+
+
+def evaluate(
+    name: Annotated[str, typer.Option("--set", metavar="NAME", help="Which sounds.")],
+    folder: Annotated[
+        Path | None, typer.Option("--set-dir", metavar="DIR", help="Where they lie.")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="NAME", help="Which model.")] = "lite",
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most this many sounds.")
+    ] = None,
+    no_visqol: Annotated[bool, typer.Option("--no-visqol", help="Leave ViSQOL out.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Measure a model on a set of sounds, with the controls in the same table."""
+    from audiosr_core.evaluation.run import METRICS
+    from audiosr_core.evaluation.run import evaluate as measure
+    from audiosr_core.evaluation.sets import open_set
+
+    table = measure(
+        open_set(name, folder, max_files=limit),
+        {model: _system(model)},
+        metrics=METRICS[:-1] if no_visqol else METRICS,
+    )
+    if json:
+        emit(table.as_dict())
+    else:
+        write(table.as_markdown())
+
+
+def _system(model: str) -> Callable[[Samples, int, float], Samples]:
+    """The whole walk as the runner calls it: samples, their rate, the cutoff → 48 kHz samples."""
+    from audiosr_core.engine import Engine
+
+    def extended(samples: Samples, sample_rate: int, cutoff_hz: float) -> Samples:
+        settings = Settings(model=model, rate=OUTPUT_RATE, cutoff=cutoff_hz)
+        audio: Audio = Engine().extend(Audio(samples, sample_rate), settings)
+        return audio.samples
+
+    return extended

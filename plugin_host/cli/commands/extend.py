@@ -1,0 +1,213 @@
+"""`audiosr-bridge extend`: files in, the same files with their missing high band out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from audiosr_core.errors import (
+    EXIT_FAILED,
+    EXIT_OK,
+    AudioSRError,
+    DeviceError,
+    FileError,
+    UsageError,
+)
+from audiosr_core.settings import Settings
+from plugin_host.cli.knobs import settings_of
+from plugin_host.cli.region import parse_region
+from plugin_host.cli.targets import check_distinct, plan_targets
+from plugin_host.cli.terminal import console, emit, printable, say
+
+
+@dataclass(frozen=True)
+class Request:
+    """What all files of one call share."""
+
+    settings: Settings
+    region: tuple[float, float] | None  # seconds
+    overwrite: bool
+    in_place: bool
+    dry_run: bool
+    json: bool
+    quiet: bool
+
+
+def extend(
+    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Sound files.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT|DIR",
+            help="A file; or a folder: an existing one, a name ending in /, or many inputs."
+            " Without it, a new file beside each input.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="START:END",
+            help="Extend only this region, in seconds or mm:ss.s; all else stays as it is.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Replace the input; a backup is kept beside it.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a file on standard output.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
+    **knobs: Any,
+) -> None:
+    """Restore the missing high band of sound files."""
+    request = Request(
+        settings=settings_of(preset, knobs),
+        region=None if region is None else parse_region(region),
+        overwrite=overwrite,
+        in_place=in_place,
+        dry_run=dry_run,
+        json=json,
+        quiet=quiet,
+    )
+    if in_place and output is not None:
+        raise UsageError("--in-place writes over the input, so it takes no -o; leave one out")
+    check_distinct(inputs)
+    raise typer.Exit(extend_all(inputs, output, request))
+
+
+def extend_all(sources: Sequence[Path], output: str | None, request: Request) -> int:
+    """Extend each file; one that fails stops no other. Returns the exit code."""
+    from audiosr_core.extend_file import default_target  # torch begins here
+
+    targets: list[Path | FileError | None]
+    if request.in_place:
+        targets = [None] * len(sources)
+    else:
+        targets = [*plan_targets(sources, output, default_target)]
+    failures: list[int] = []
+    with _progress(request) as progress:
+        batch = progress.add_task("all", total=len(sources), visible=len(sources) > 1)
+        for source, target in zip(sources, targets, strict=True):
+            task = progress.add_task(printable(source.name), total=1.0)
+
+            def tell(fraction: float, task: Any = task) -> None:
+                progress.update(task, completed=fraction)
+
+            try:
+                if isinstance(target, FileError):
+                    raise target
+                report = _extend_one(source, target, request, tell)
+            except AudioSRError as error:
+                failures.append(error.exit_code)
+                _tell_failure(source, error, request)
+            else:
+                _tell_report(report, request)
+            progress.remove_task(task)
+            progress.advance(batch)
+    if len(sources) > 1 and failures:
+        say(f"{len(failures)} of {len(sources)} files failed")
+    return _exit_code(failures, len(sources))
+
+
+def _extend_one(source: Path, target: Path | None, request: Request, tell: Any) -> dict[str, Any]:
+    from audiosr_core.extend_file import extend_file
+
+    try:
+        report: dict[str, Any] = extend_file(
+            source,
+            target,
+            request.settings,
+            region=request.region,
+            overwrite=request.overwrite,
+            in_place=request.in_place,
+            dry_run=request.dry_run,
+            on_progress=tell,
+        ).as_dict()
+    except MemoryError as error:
+        raise DeviceError("there is not enough memory; close other programs and retry") from error
+    except OSError as error:
+        raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
+    return report
+
+
+def _exit_code(failures: Sequence[int], num_files: int) -> int:
+    """All failed alike: that code (a model is missing for every file); else 1."""
+    if not failures:
+        return EXIT_OK
+    alike = len(failures) == num_files and len(set(failures)) == 1
+    return failures[0] if alike else EXIT_FAILED
+
+
+def _tell_failure(source: Path, error: AudioSRError, request: Request) -> None:
+    text = str(error)
+    named = str(source) in text
+    say(f"error: {text}" if named else f"error: {source}: {text}", "red")
+    if request.json:
+        emit({"input": str(source), "error": text, "exit_code": error.exit_code})
+
+
+def _tell_report(report: dict[str, Any], request: Request) -> None:
+    if not request.quiet:
+        say(_sentence(report))
+        for note in dict.fromkeys([report.get("note"), *(report.get("notes") or ())]):
+            if not note:
+                continue
+            say(f"  note: {note}")
+        if report.get("overs"):
+            say(f"  note: {report['overs']} samples are over full scale")
+    if request.json:
+        emit(report)
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    """What was done to one file, on one line."""
+    if report.get("full_band"):
+        what = "full band already, nothing to add"
+    elif report.get("cutoff_hz") is not None:
+        what = f"cutoff {report['cutoff_hz'] / 1000:.2f} kHz, {report['model']}"
+    else:
+        what = str(report["model"])
+    speed = report.get("real_time_factor")
+    took = f", {report['seconds']:.1f} s" if report.get("seconds") is not None else ""
+    took += f" ({speed:.3g} of real time)" if speed else ""
+    arrow = "would become" if report.get("dry_run") else "->"
+    rate = report["sample_rate"]
+    return f"{report['input']} {arrow} {report['output']}: {what}, {rate} Hz{took}"
+
+
+def _progress(request: Request) -> Progress:
+    terminal = console()
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=terminal,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=request.quiet or not terminal.is_terminal,
+    )

@@ -1,0 +1,32 @@
+"""`audiosr-bridge paths`: where things lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+import typer
+
+from plugin_host.cli.terminal import emit, write
+
+
+def folders() -> dict[str, Path]:
+    """Configuration, data and cache of this user; they need not exist."""
+    dirs = platformdirs.PlatformDirs("audiosr-bridge", appauthor=False)
+    return {
+        "config": dirs.user_config_path,
+        "data": dirs.user_data_path,
+        "cache": dirs.user_cache_path,
+    }
+
+
+def paths(
+    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Show where presets, models and caches lie."""
+    if json:
+        emit({name: str(path) for name, path in folders().items()})
+        return
+    for name, path in folders().items():
+        write(f"{name:8} {path}")

@@ -1,0 +1,85 @@
+"""Which output belongs to which input, decided before any work.
+
+-o                       one input     many inputs
+not given                beside it     beside each
+an existing folder       into it       into it
+ends in a slash          into it       into it       (made when missing)
+anything else            that file     into it       (made when missing)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from audiosr_core.errors import FileError, UsageError
+
+Namer = Callable[[Path, Path | None], Path]
+"""The engine's `default_target`: source, folder or None → target."""
+
+
+def output_folder(output: str | None, num_inputs: int) -> Path | None:
+    """The folder that `-o` means, or None where it means a file or was not given."""
+    if output is None:
+        return None
+    slash = output.endswith(("/", os.sep))
+    path = Path(output)
+    if num_inputs == 1 and not slash and not path.is_dir():
+        return None
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"-o must be a folder for this, but {path} is a file")
+    return path
+
+
+def check_distinct(sources: Sequence[Path]) -> None:
+    """Raise UsageError if one file is given twice, under whatever names."""
+    seen: dict[str, Path] = {}
+    for source in sources:
+        first = seen.setdefault(os.path.realpath(source), source)
+        if first is not source:
+            raise UsageError(f"{source} and {first} are the same file; give it once")
+
+
+def plan_targets(
+    sources: Sequence[Path], output: str | None, name: Namer
+) -> list[Path | FileError]:
+    """One target for each source, or the error that keeps that source from having one.
+
+    Raises UsageError where two sources would have one target, or a target is a source.
+    """
+    folder = output_folder(output, len(sources))
+    if output is not None and folder is None:
+        targets: list[Path | FileError] = [Path(output)]
+    else:
+        targets = [_named(source, folder, name) for source in sources]
+    originals = {os.path.realpath(source): source for source in sources}
+    taken: dict[str, Path] = {}
+    for source, target in zip(sources, targets, strict=True):
+        if isinstance(target, FileError):
+            continue
+        real = os.path.realpath(target)
+        if real in originals:
+            raise UsageError(
+                f"{target} is an input and originals are not written over; choose another -o,"
+                " or say --in-place, which keeps a backup"
+            )
+        if real in taken:
+            raise UsageError(
+                f"{source} and {taken[real]} would both become {target}; extend them into"
+                " different folders"
+            )
+        taken[real] = source
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return targets
+
+
+def _named(source: Path, folder: Path | None, name: Namer) -> Path | FileError:
+    try:
+        return name(source, folder)
+    except FileError as error:
+        return error
