@@ -51,7 +51,8 @@ def check_format(sample_rate: int, num_channels: int) -> None:
     """Raise AudioError unless the walk can carry this rate (Hz) and channel count."""
     if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise AudioError(
-            f"the sample rate must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, got {sample_rate} Hz"
+            f"the sample rate must be {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz,"
+            f" got {sample_rate} Hz"
         )
     if not 1 <= num_channels <= MAX_CHANNELS:
         raise AudioError(f"a sound has 1 to {MAX_CHANNELS} channels, got {num_channels}")

@@ -1,7 +1,7 @@
 """What is decided once for a whole sound, before the first chunk.
 
-    measured   where the content ends, which channels carry nothing to extend, the gain law
-    decided    the output rate, and whether there is anything to do at all
+measured   where the content ends, which channels carry nothing to extend, the gain law
+decided    the output rate, and whether there is anything to do at all
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The engine: settings and a sound in, decisions and streams out. Torch begins here.
 
-    analyse   one pass over the sound → Decision     the cutoff, the output rate, the gain law
-    open      Settings, Decision      → Stream
-    extend    a sound                 → a sound      analyse, one push, a flush
+analyse   one pass over the sound → Decision     the cutoff, the output rate, the gain law
+open      Settings, Decision      → Stream
+extend    a sound                 → a sound      analyse, one push, a flush
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import signal
 
 from audiosr_core.audio import Samples
@@ -76,7 +77,7 @@ def _places(num_samples: int, sample_rate: int) -> list[int]:
     return [int(i * seconds / count) * sample_rate for i in range(count)]
 
 
-def _band_level(x: np.ndarray, sample_rate: int, cutoff_hz: float) -> np.ndarray:  # type: ignore[type-arg]
+def _band_level(x: NDArray[np.float32], sample_rate: int, cutoff_hz: float) -> NDArray[np.float64]:
     """Level of the compared band per frame and channel, dB."""
     f, _, spectrum = signal.stft(x, sample_rate, nperseg=2048, noverlap=1024)
     band = (f >= COMPARED[0] * cutoff_hz) & (f <= COMPARED[1] * cutoff_hz)

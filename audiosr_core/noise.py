@@ -1,8 +1,8 @@
 """White noise as a function of (seed, absolute time), never of call order or block size.
 
-    sample   0        4096      8192
-             |--block 0--|--block 1--|      block i is drawn from Philox(key=seed, counter=i)
-                   |== asked for ==|
+sample   0        4096      8192
+         |--block 0--|--block 1--|      block i is drawn from Philox(key=seed, counter=i)
+               |== asked for ==|
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ class Knob:
             if number != number // 1:
                 raise SettingsError(f"{self.name} must be a whole number, got {value!r}")
             number = int(number)
-        assert self.minimum is not None and self.maximum is not None
+        assert self.minimum is not None
+        assert self.maximum is not None
         if not self.minimum <= number <= self.maximum:
             raise SettingsError(f"{self.name} must be {self.range_text}, got {value!r}")
         return number
@@ -72,7 +73,13 @@ def knob(
     """Declare one knob as a dataclass field."""
     return dataclasses.field(
         default=default,
-        metadata=dict(minimum=minimum, maximum=maximum, unit=unit, help=help, words=words),
+        metadata={
+            "minimum": minimum,
+            "maximum": maximum,
+            "unit": unit,
+            "help": help,
+            "words": words,
+        },
     )
 
 
@@ -115,8 +122,7 @@ class Settings:
 
 
 KNOBS: dict[str, Knob] = {
-    f.name: Knob(name=f.name, default=f.default, **f.metadata)
-    for f in dataclasses.fields(Settings)
+    f.name: Knob(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings)
 }
 
 

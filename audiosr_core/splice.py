@@ -78,17 +78,15 @@ def end_fade(width: float, sample_rate: int) -> NDArray[np.float32]:
 
     Cut off hard, the added band would be a click, and a click has a low band. The integral of a
     Kaiser window is the shortest fade whose own spectrum stays inside a crossover of this width
-    in Hz: two seconds of noise then keep a low band of −100 dB.
+    in Hz: two seconds of noise keep a low band of −105 dB.
     """
-    length = round(3.0 / width * sample_rate)
+    length = round(4.0 / width * sample_rate)
     shape = np.cumsum(np.kaiser(length + 1, 4.0))
-    return (shape[:-1] / shape[-1]).astype(np.float32)
+    return np.asarray(shape[:-1] / shape[-1], dtype=np.float32)
 
 
 def filter_same(samples: NDArray[np.float32], taps: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Linear-phase filtering without delay, [channels, samples] → the same shape.
-
-    """
+    """Linear-phase filtering without delay, [channels, samples] → the same shape."""
     if not samples.any():
         return samples
     out = signal.oaconvolve(samples, taps[None].astype(np.float32), mode="same", axes=1)

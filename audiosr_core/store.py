@@ -46,7 +46,9 @@ def hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}; reinstall audiosr-bridge") from error
+        raise ModelError(
+            f"cannot read {path}: {error.strerror}; reinstall audiosr-bridge"
+        ) from error
 
 
 def list_models() -> list[ModelInfo]:
@@ -80,7 +82,9 @@ def _read_card(card: Path) -> ModelInfo:
             path=card.with_suffix(".safetensors"),
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"the model card {card.name} is damaged; reinstall audiosr-bridge") from error
+        raise ModelError(
+            f"the model card {card.name} is damaged; reinstall audiosr-bridge"
+        ) from error
 
 
 @lru_cache(maxsize=2)

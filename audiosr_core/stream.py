@@ -60,7 +60,7 @@ def high_band(
         piece: the chunk's slice of the input, [channels, slice]
     """
     start, end = plan.core(index)
-    first, last = plan.slice(index)
+    first, _ = plan.slice(index)
     length = plan.at(end - start, plan.rate_out)
     out = np.zeros((piece.shape[0], length), np.float32)
     rows = [i for i, skip in enumerate(decision.skipped) if not skip and piece[i].any()]
@@ -124,7 +124,7 @@ class Stream:
     @property
     def latency_samples(self) -> int:
         """Input samples that must follow a sample before it can settle, at most."""
-        first, last = self.plan.slice(0)
+        _, last = self.plan.slice(0)
         return self.plan.at(last, self.plan.rate_in)
 
     def push(self, samples: Samples) -> Samples:

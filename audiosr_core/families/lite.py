@@ -1,9 +1,9 @@
 """`lite`: levels from the network, phases from copied-up bins and noise, one inverse STFT.
 
-    low ── STFT on the absolute hop grid ── power ── network ── level, tonality
-                    │                                                │
-                    ├── copied up ──┐                                │
-    noise(seed, t) ─┴── STFT ───────┴── mixed by tonality, at level ─┴── inverse STFT
+low ── STFT on the absolute hop grid ── power ── network ── level, tonality
+                │                                                │
+                ├── copied up ──┐                                │
+noise(seed, t) ─┴── STFT ───────┴── mixed by tonality, at level ─┴── inverse STFT
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ def copy_map(num_bins: int, cutoff_bin: int) -> Tensor:
 def band_weights(config: LiteConfig) -> Tensor:
     """Triangles, equal in width on the ERB-rate scale (Glasberg & Moore 1990), [bands, bins]."""
     top = config.sample_rate / 2
-    rate = [21.4 * math.log10(1 + 0.00437 * top * k / (config.num_bins - 1)) for k in range(config.num_bins)]
+    rate = [
+        21.4 * math.log10(1 + 0.00437 * top * k / (config.num_bins - 1))
+        for k in range(config.num_bins)
+    ]
     position = torch.tensor(rate) / rate[-1] * (config.num_bands - 1)
     return (1 - (position[None] - torch.arange(config.num_bands)[:, None]).abs()).clamp_min(0)
 

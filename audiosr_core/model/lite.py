@@ -75,11 +75,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         frames = x.shape[1]
         padded = F.pad(x, (0, 0, self.past, self.future))
-        y = self.bias + sum(
-            padded[:, k : k + frames] * tap for k, tap in enumerate(self.taps.unbind(0))
-        )
+        y: Tensor = self.bias
+        for k, tap in enumerate(self.taps.unbind(0)):
+            y = torch.addcmul(y, padded[:, k : k + frames], tap)
         y = self.down(F.gelu(self.up(self.norm(y)), approximate="tanh"))
-        return x + self.scale * y
+        return torch.addcmul(x, self.scale, y)
 
 
 class Lite(nn.Module):

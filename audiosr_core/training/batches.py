@@ -37,12 +37,18 @@ class Batch:
     target_hz: Tensor  # [batch], above it the target is not known
 
 
-def response(rng: np.random.Generator, frequency: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+def response(
+    rng: np.random.Generator, frequency: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], float]:
     """A random low-pass: its magnitude at `frequency`, and the cutoff a detector would report."""
     if rng.random() < 0.35:
         cutoff = float(rng.choice(USUAL_CUTOFFS)) * rng.uniform(0.97, 1.03)
     else:
-        cutoff = float(rng.uniform(1_500, 20_000) if rng.random() < 0.5 else np.exp(rng.uniform(np.log(1_500), np.log(20_000))))
+        cutoff = float(
+            rng.uniform(1_500, 20_000)
+            if rng.random() < 0.5
+            else np.exp(rng.uniform(np.log(1_500), np.log(20_000)))
+        )
     kind = rng.choice(6, p=[0.3, 0.2, 0.2, 0.1, 0.1, 0.1])
     if kind == 0:  # brick wall
         return (frequency <= cutoff).astype(np.float64), cutoff * rng.uniform(0.97, 1.0)
@@ -69,7 +75,7 @@ def response(rng: np.random.Generator, frequency: NDArray[np.float64]) -> tuple[
     return np.interp(frequency, coarse, magnitude), min(cutoff, 20_500.0)
 
 
-def equaliser(rng: np.random.Generator, frequency: NDArray[np.float64]) -> NDArray[np.float64]:
+def equaliser(rng: np.random.Generator, frequency: NDArray[np.floating]) -> NDArray[np.floating]:
     """A smooth random curve, a tilt and a few broad bumps."""
     octave = np.log2(np.maximum(frequency, 50) / 1000)
     knots = np.linspace(-4.4, 4.6, 8)
@@ -91,7 +97,7 @@ class Batches:
         self.batch, self.samples = batch, samples
         self.frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
 
-    def _cut(self, row: Recording, room: int) -> tuple[NDArray[np.float32], float]:
+    def _cut(self, row: Recording, room: int) -> tuple[NDArray[np.floating], float]:
         """Up to `room` samples of a recording, perhaps played faster, and its edge."""
         rng = self.rng
         speed = 1.0 if rng.random() < 0.55 else float(rng.uniform(1.0, 1.5))
@@ -104,7 +110,7 @@ class Batches:
             x = soxr.resample(x, SAMPLE_RATE * speed, SAMPLE_RATE, quality="HQ")
         return x[:room], row.edge_hz * speed
 
-    def _mixture(self) -> tuple[NDArray[np.float32], float]:
+    def _mixture(self) -> tuple[NDArray[np.floating], float]:
         rng = self.rng
         out = np.zeros(self.samples, np.float32)
         edge = 24_000.0
@@ -113,7 +119,9 @@ class Batches:
         voices = 1 if first in ALONE and rng.random() < 0.7 else int(rng.integers(1, 5))
         for voice in range(voices):
             group = first if voice == 0 else str(rng.choice(names, p=shares / shares.sum()))
-            row = self.groups[group][int(rng.choice(len(self.groups[group]), p=self.weights[group]))]
+            row = self.groups[group][
+                int(rng.choice(len(self.groups[group]), p=self.weights[group]))
+            ]
             x, its_edge = self._cut(row, self.samples)
             gain = 10 ** (-rng.uniform(0, 0.3 if voice == 0 else 1.3)) / (np.abs(x).max() + 1e-6)
             repeats = int(rng.integers(1, 7)) if len(x) < self.samples // 2 else 1

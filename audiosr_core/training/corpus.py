@@ -86,14 +86,17 @@ def soundfont_samples(path: Path) -> Iterator[tuple[str, NDArray[np.int16], int]
             yield name.split(b"\0")[0].decode("latin-1"), samples[start:end], rate
 
 
-def measured_edge(x: NDArray[np.float32], sample_rate: int = SAMPLE_RATE) -> float:
+def measured_edge(x: NDArray[np.floating], sample_rate: int = SAMPLE_RATE) -> float:
     """Where the content ends: after it, no 250 Hz band comes within 15 dB of the kHz before."""
     if len(x) < 2048:
         x = np.pad(x, (0, 2048 - len(x)))
     frequency, power = signal.welch(x, sample_rate, ("kaiser", 14.0), 2048, 1024)
     bands = np.arange(0, sample_rate / 2, 250.0)
     level = np.array(
-        [10 * np.log10(power[(frequency >= f) & (frequency < f + 250)].mean() + 1e-20) for f in bands]
+        [
+            10 * np.log10(power[(frequency >= f) & (frequency < f + 250)].mean() + 1e-20)
+            for f in bands
+        ]
     )
     for i in range(16, len(bands) - 3):
         if level[i - 4 : i].mean() - level[i + 3 :].max() > 15:
@@ -101,7 +104,9 @@ def measured_edge(x: NDArray[np.float32], sample_rate: int = SAMPLE_RATE) -> flo
     return sample_rate / 2
 
 
-def _pieces(packages: Path, recordings: Path) -> Iterator[tuple[str, str, str, str, str, NDArray[np.int16]]]:
+def _pieces(
+    packages: Path, recordings: Path
+) -> Iterator[tuple[str, str, str, str, str, NDArray[np.int16]]]:
     """name, source, licence, sha256, group, samples played as 48 kHz."""
     for sf2 in sorted(packages.rglob("MuseScore_General_Full.sf2")):
         for name, x, rate in soundfont_samples(sf2):

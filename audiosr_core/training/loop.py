@@ -24,6 +24,9 @@ from audiosr_core.model.excitation import band_weights, copy_map, high_band
 from audiosr_core.model.lite import Lite, LiteConfig
 from audiosr_core.training.batches import Batch, Batches, codec_holes
 
+RESOLUTIONS = ((0.5, (2048, 480)), (0.75, (1024, 256)), (1.0, (512, 128)))
+"""Of the spectral loss, one a step: cumulative share, (n_fft, hop)."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,7 +56,9 @@ def istft(spectrum: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
 def masks(config: LiteConfig, batch: Batch) -> tuple[Tensor, Tensor]:
     """Known and wanted bins, [batch, bins]."""
     hz = torch.arange(config.num_bins) * (config.sample_rate / config.n_fft)
-    return (hz[None] < batch.cutoff_hz[:, None]).float(), (hz[None] <= batch.target_hz[:, None]).float()
+    return (hz[None] < batch.cutoff_hz[:, None]).float(), (
+        hz[None] <= batch.target_hz[:, None]
+    ).float()
 
 
 def level_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -65,7 +70,7 @@ def spectral_loss(made: Tensor, target: Tensor, batch: Batch, n_fft: int, hop: i
     """Half L1, half log-spectral distance (per-frame RMS) over the missing band, in bel."""
     a = stft(made, n_fft, hop).abs().square()
     b = stft(target, n_fft, hop).abs().square()
-    floor = 1e-9 * b.mean((1, 2), keepdim=True) + 1e-9
+    floor = 1e-11 * b.mean((1, 2), keepdim=True) + 1e-11
     difference = torch.log10(a + floor) - torch.log10(b + floor)
     hz = torch.arange(a.shape[-1]) * (48_000 / n_fft)
     band = ((hz >= batch.cutoff_hz[:, None]) & (hz <= batch.target_hz[:, None])).float()[:, None]
@@ -145,19 +150,21 @@ class Run:
         mask = (1 - known)[:, None] * heard
         spectrum = high_band(predicted, tonality @ self.bands, copied, noise, mask)
         made = istft(spectrum, c.n_fft, c.hop, batch.low.shape[1])
-        spectral = sum(
-            spectral_loss(made, batch.target, batch, n, h)
-            for n, h in ((2048, 480), (1024, 256), (512, 128))
-        )
-        assert isinstance(spectral, Tensor)
-        parts["spectral_db"] = 10 * float(spectral.detach()) / 3
+        chance = float(torch.rand((), generator=self.generator))
+        n_fft, hop = next(size for share, size in RESOLUTIONS if chance <= share)
+        spectral = spectral_loss(made, batch.target, batch, n_fft, hop)
+        parts[f"spectral_{n_fft}_db"] = 10 * float(spectral.detach())
         parts["tonality"] = float(tonality.detach().mean())
-        return 0.3 * levels + spectral / 3, parts
+        return 0.3 * levels + spectral, parts
 
     def learning_rate(self) -> float:
         p = self.plan
         ramp = min(1.0, (self.step + 1) / p.warmup)
-        return p.learning_rate * ramp * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / p.steps)))
+        return (
+            p.learning_rate
+            * ramp
+            * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.step / p.steps)))
+        )
 
     def train(self) -> None:
         began, history = time.monotonic(), dict[str, float]()

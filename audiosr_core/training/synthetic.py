@@ -27,7 +27,7 @@ def _resonator(x: Mono, frequency: float, bandwidth: float) -> Mono:
 def _envelope(rng: np.random.Generator, n: int, attack: float, release: float) -> Mono:
     rise, fall = int(attack * SAMPLE_RATE), int(release * SAMPLE_RATE)
     env = np.ones(n)
-    env[:rise] = np.sin(np.linspace(0, np.pi / 2, rise))[: n] ** 2
+    env[:rise] = np.sin(np.linspace(0, np.pi / 2, rise))[:n] ** 2
     env[max(0, n - fall) :] *= np.cos(np.linspace(0, np.pi / 2, min(fall, n))) ** 2
     return env
 
@@ -53,9 +53,13 @@ def voiced(rng: np.random.Generator, seconds: float) -> Mono:
     ])  # fmt: skip
     y = np.zeros(n)
     for i, formant in enumerate(formants):
-        y += _resonator(x, formant, 60 + 40 * i + rng.uniform(0, 60)) * 10 ** (-rng.uniform(0, 4) * i / 10)
+        y += _resonator(x, formant, 60 + 40 * i + rng.uniform(0, 60)) * 10 ** (
+            -rng.uniform(0, 4) * i / 10
+        )
     for _ in range(4):  # what the tract does above 5 kHz: broad, weak
-        y += _resonator(x, rng.uniform(5500, 16000), rng.uniform(600, 2500)) * 10 ** rng.uniform(-1.6, -0.4)
+        y += _resonator(x, rng.uniform(5500, 16000), rng.uniform(600, 2500)) * 10 ** rng.uniform(
+            -1.6, -0.4
+        )
     return y * _envelope(rng, n, rng.uniform(0.005, 0.05), rng.uniform(0.02, 0.12))
 
 
@@ -66,7 +70,7 @@ def fricative(rng: np.random.Generator, seconds: float) -> Mono:
     peak = rng.uniform(2500, 12000)
     y = _resonator(x, peak, rng.uniform(800, 5000)) * 3 + 10 ** rng.uniform(-2, -0.7) * x
     y = y - np.asarray(signal.lfilter([0.2], [1, -0.8], y)) * rng.uniform(0, 1)
-    return y * _envelope(rng, n, rng.uniform(0.003, 0.08), rng.uniform(0.01, 0.1))
+    return np.asarray(y * _envelope(rng, n, rng.uniform(0.003, 0.08), rng.uniform(0.01, 0.1)))
 
 
 def plosive(rng: np.random.Generator) -> Mono:
@@ -98,7 +102,7 @@ def utterance(rng: np.random.Generator, seconds: float) -> Mono:
     if rng.random() < 0.5:  # a microphone's own curve
         sos = signal.butter(1, rng.uniform(6000, 20000), "low", fs=SAMPLE_RATE, output="sos")
         out = np.asarray(signal.sosfilt(sos, out))
-    return out * 0.7 / np.abs(out).max()
+    return np.asarray(out * 0.7 / np.abs(out).max())
 
 
 def texture(rng: np.random.Generator, seconds: float) -> Mono:
@@ -122,8 +126,10 @@ def texture(rng: np.random.Generator, seconds: float) -> Mono:
         else:
             y = rng.normal(size=m) * np.exp(-t / rng.uniform(0.0005, 0.02))
         y = np.asarray(y) * np.exp(-t / rng.uniform(0.05, 2.0)) * _envelope(rng, m, 0.002, 0.01)
-        out[start : start + m] += (y / (np.abs(y).max() + 1e-9) * 10 ** rng.uniform(-1.5, 0))[: n - start]
-    return out * 0.8 / (np.abs(out).max() + 1e-9)
+        out[start : start + m] += (y / (np.abs(y).max() + 1e-9) * 10 ** rng.uniform(-1.5, 0))[
+            : n - start
+        ]
+    return np.asarray(out * 0.8 / (np.abs(out).max() + 1e-9))
 
 
 def pieces(seed: int, utterances: int = 100, textures: int = 60) -> Iterator[tuple[str, Mono]]:

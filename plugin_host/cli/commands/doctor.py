@@ -84,9 +84,8 @@ def _device() -> str:
 
 def _models() -> str:
     """Every model's weights against their SHA-256."""
-    from audiosr_core.store import hash_file, list_models
-
     from audiosr_core.errors import ModelError
+    from audiosr_core.store import hash_file, list_models
 
     models = list_models()
     if not models:
