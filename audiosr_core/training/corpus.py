@@ -156,6 +156,30 @@ def prepare(packages: Path, recordings: Path, out: Path) -> list[Recording]:
     return rows
 
 
+def write_manifest(rows: list[Recording], path: Path) -> None:
+    """What the weights were trained on: name, source, licence, SHA-256, minutes and edge."""
+    groups: dict[str, dict[str, object]] = {}
+    for group in sorted({row.group for row in rows}):
+        mine = [row for row in rows if row.group == group]
+        groups[group] = {
+            "recordings": len(mine),
+            "minutes": round(sum(row.num_samples for row in mine) / SAMPLE_RATE / 60, 1),
+            "licences": sorted({row.licence for row in mine}),
+        }
+    files = [[r.name, r.source, r.licence, r.sha256, round(r.edge_hz)] for r in rows]
+    record = {
+        "what": "training data of lite; edge_hz as played at 48 kHz",
+        "packages": PACKAGES,
+        "groups": groups,
+        "columns": ["name", "source", "licence", "sha256", "edge_hz"],
+        "files": files,
+    }
+    text = json.dumps(record, indent=1)
+    rows_text = ",\n".join("  " + json.dumps(row) for row in files)
+    head, _ = text.split('"files": [', 1)
+    path.write_text(head + '"files": [\n' + rows_text + "\n ]\n}\n")
+
+
 def load(folder: Path) -> tuple[NDArray[np.int16], list[Recording]]:
     """The packed array (memory-mapped) and its rows."""
     rows = [Recording(**row) for row in json.loads((folder / "corpus.json").read_text())]
