@@ -18,11 +18,13 @@ errors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
 import scipy.optimize
+import scipy.signal
 import scipy.special
 from numpy.typing import NDArray
 
@@ -42,6 +44,10 @@ KNEE_DB = 20.0  # how far down the corner is fitted
 TREND_LIMIT = 18.0  # dB per octave: what falls faster is a skirt
 BAND_END_DB = 12.0  # this far under the last half octave, the band has ended
 DB = 10.0 / np.log(10.0)
+DOUBT = 0.35  # an edge of less confidence is looked at again
+DOUBT_HZ = 3_000.0  # and below this it is dropped, unless the floor bears it out
+CLIFF_DB = 30.0  # more than a natural slope falls in a third of an octave
+CLIFF_SIZE = 8192
 SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what is rare
 # log-odds per feature, fitted by tests/bench/cutoff_report.py --fit
 EVIDENCE_NEEDED = -0.3  # below 0: a lost job is as bad as a false edge of low confidence
@@ -101,6 +107,62 @@ def find_cutoff(spectrum: LongTermSpectrum) -> Cutoff:
     full_band = best.hz >= min(FULL_BAND_FRACTION * nyquist, FULL_BAND_HZ)
     note = "full band" if full_band else f"falls {best.depth_db:.0f} dB at {best.hz:.0f} Hz"
     return Cutoff(best.hz, confidence, full_band, note)
+
+
+def second_look(found: Cutoff, pieces: Iterable[Samples], sample_rate: int) -> Cutoff:
+    """Where the content said little, ask the noise floor: a filter cuts that off, too.
+
+    A sound without highs of its own gives the detector nothing to hold on to. But a recording has
+    a floor, and where a filter or a resampler worked on it in more than 16 bits, this floor ends in
+    a cliff. A doubtful edge far down without such a cliff is taken for the sound's own slope.
+
+    Args:
+        found: by `find_cutoff`
+        pieces: a few seconds from here and there of the same sound, [channels, samples]
+    """
+    doubtful = found.confidence < DOUBT and not found.full_band
+    if not (doubtful or (found.full_band and found.confidence > 0.0)):
+        return found
+    cliff = _cliff(pieces, sample_rate)
+    nyquist = sample_rate / 2
+    if cliff is not None and cliff < min(FULL_BAND_FRACTION * nyquist, FULL_BAND_HZ):
+        if found.full_band or cliff > found.hz:
+            return Cutoff(cliff, 0.7, False, f"the noise floor ends at {cliff:.0f} Hz")
+    elif doubtful and found.hz < min(DOUBT_HZ, 0.8 * nyquist):
+        return Cutoff(nyquist, 0.5, True, "no clear edge: the sound fades by itself")
+    return found
+
+
+def _cliff(pieces: Iterable[Samples], sample_rate: int) -> float | None:
+    """The end of the floor, Hz, where it falls off by CLIFF_DB at once and for good."""
+    levels = []
+    for piece in pieces:
+        for x in np.asarray(piece, dtype=np.float64):
+            steep = np.diff(x, 2)  # takes the strong lows away, whose side lobes hide the floor
+            if len(steep) >= CLIFF_SIZE and steep.any():
+                _, _, frames = scipy.signal.spectrogram(
+                    steep, sample_rate, ("kaiser", 24.0), CLIFF_SIZE, CLIFF_SIZE // 2
+                )
+                heard = frames[:, frames.sum(axis=0) > 0]
+                levels.append(10 * np.log10(np.median(heard, axis=1) + 1e-40))
+    if not levels:
+        return None
+    f = np.fft.rfftfreq(CLIFF_SIZE, 1 / sample_rate)
+    level = np.mean(levels, axis=0)
+    level[1:] -= 40 * np.log10(2 * np.sin(np.pi * f[1:] / sample_rate))
+    level = scipy.ndimage.median_filter(level, 2 * int(MEDIAN_HZ / f[1] / 2) + 1, mode="nearest")
+    rest = np.maximum.accumulate(level[::-1])[::-1]
+    best, place = 0.0, 0
+    for i in np.flatnonzero((f >= LOWEST_HZ) & (f <= min(TOP_HZ, f[-1]) / 1.3)):
+        below = level[int(0.8 * i) : int(0.95 * i)].min()
+        fall = float(below - rest[int(1.25 * i)])
+        if fall > best:
+            best, place = fall, int(i)
+    if best < CLIFF_DB:
+        return None
+    usual = float(np.median(level[int(0.7 * place) : int(0.95 * place)]))
+    inside = np.flatnonzero(level[: int(1.25 * place)] >= usual - 4.0)
+    return float(f[inside[-1]])
 
 
 def evidence(edge: Edge) -> float:

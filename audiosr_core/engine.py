@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from audiosr_core.audio import Audio, Samples, check_finite, check_format
-from audiosr_core.cutoff import Cutoff, find_cutoff
+from audiosr_core.cutoff import Cutoff, find_cutoff, second_look
 from audiosr_core.decision import Decision, decide
 from audiosr_core.families import Model
 from audiosr_core.gain_law import measure_gain_law
@@ -24,6 +24,10 @@ from audiosr_core.stream import Stream
 
 Read = Callable[[int, int], Samples]
 """Samples start .. stop of a sound, [channels, samples]; both inside it."""
+
+
+LOOKS = 8  # places of the second look
+LOOK_SECONDS = 2
 
 
 class Engine:
@@ -55,8 +59,10 @@ class Engine:
             meter.push(block)
             total += block.shape[1]
         spectrum = meter.spectrum()
-        cutoff = find_cutoff(spectrum)
-        if not isinstance(settings.cutoff, str):
+        if isinstance(settings.cutoff, str):
+            pieces = (read(a, b) for a, b in _places(total, sample_rate))
+            cutoff = second_look(find_cutoff(spectrum), pieces, sample_rate)
+        else:
             cutoff = Cutoff(float(settings.cutoff), 1.0, False, "given")
         low_only = tuple(bool(low) for low in spectrum.low_only)
         decision = decide(sample_rate, cutoff, spectrum.silent, low_only, settings)
@@ -91,3 +97,11 @@ class Engine:
     def model(settings: Settings) -> Model:
         """The model of these settings, loaded once per process."""
         return load_model(settings.model)
+
+
+def _places(num_samples: int, sample_rate: int) -> list[tuple[int, int]]:
+    """Start and end of a few pieces, spread evenly over the sound."""
+    length = LOOK_SECONDS * sample_rate
+    count = max(1, min(LOOKS, num_samples // length))
+    starts = (i * max(0, num_samples - length) // max(1, count - 1) for i in range(count))
+    return [(start, min(start + length, num_samples)) for start in starts]

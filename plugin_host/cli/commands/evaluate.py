@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from audiosr_core.audio import Audio, Samples
+from audiosr_core.errors import UsageError
 from audiosr_core.settings import Settings
 from plugin_host.cli.terminal import emit, write
 
@@ -25,6 +26,15 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="N", help="At most this many sounds.")
     ] = None,
     no_visqol: Annotated[bool, typer.Option("--no-visqol", help="Leave ViSQOL out.")] = False,
+    rates: Annotated[
+        str, typer.Option("--rates", metavar="HZ,...", help="Input rates to extend from.")
+    ] = "16000,32000",
+    low_rate: Annotated[
+        bool, typer.Option("--low-rate", help="Inputs at their own rate, not stored at 48 kHz.")
+    ] = False,
+    given_cutoff: Annotated[
+        bool, typer.Option("--given-cutoff", help="Tell the model the cutoff; else it is measured.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Measure a model on a set of sounds, with the controls in the same table."""
@@ -34,8 +44,10 @@ def evaluate(
 
     table = measure(
         open_set(name, folder, max_files=limit),
-        {model: _system(model)},
+        {model: _system(model, given_cutoff)},
+        _rates(rates),
         metrics=METRICS[:-1] if no_visqol else METRICS,
+        input_kind="low-rate" if low_rate else "stored",
     )
     if json:
         emit(table.as_dict())
@@ -43,12 +55,20 @@ def evaluate(
         write(table.as_markdown())
 
 
-def _system(model: str) -> Callable[[Samples, int, float], Samples]:
+def _rates(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--rates must be whole numbers of Hz and commas, got {text!r}") from None
+
+
+def _system(model: str, given_cutoff: bool) -> Callable[[Samples, int, float], Samples]:
     """The whole walk as the runner calls it: samples, their rate, the cutoff → 48 kHz samples."""
     from audiosr_core.engine import Engine
 
     def extended(samples: Samples, sample_rate: int, cutoff_hz: float) -> Samples:
-        settings = Settings(model=model, rate=OUTPUT_RATE, cutoff=cutoff_hz)
+        cutoff = cutoff_hz if given_cutoff else "auto"
+        settings = Settings(model=model, rate=OUTPUT_RATE, cutoff=cutoff)
         audio: Audio = Engine().extend(Audio(samples, sample_rate), settings)
         return audio.samples
 
