@@ -152,14 +152,16 @@ def _cliff(pieces: Iterable[Samples], sample_rate: int) -> float | None:
     level[1:] -= 40 * np.log10(2 * np.sin(np.pi * f[1:] / sample_rate))
     level = scipy.ndimage.median_filter(level, 2 * int(MEDIAN_HZ / f[1] / 2) + 1, mode="nearest")
     rest = np.maximum.accumulate(level[::-1])[::-1]
-    best, place = 0.0, 0
-    for i in np.flatnonzero((f >= LOWEST_HZ) & (f <= min(TOP_HZ, f[-1]) / 1.3)):
-        below = level[int(0.8 * i) : int(0.95 * i)].min()
-        fall = float(below - rest[int(1.25 * i)])
-        if fall > best:
-            best, place = fall, int(i)
-    if best < CLIFF_DB:
+    places = np.flatnonzero((f >= LOWEST_HZ) & (f <= min(TOP_HZ, f[-1]) / 1.3))
+    fall = np.array(
+        [level[int(0.8 * i) : int(0.95 * i)].min() - rest[int(1.25 * i)] for i in places]
+    )
+    deep = np.flatnonzero(fall >= CLIFF_DB)
+    if not len(deep):
         return None
+    first = places[deep[0]]  # what else falls above is what the filter left over
+    near = (places >= first) & (places <= 1.3 * first)
+    place = int(places[near][np.argmax(fall[near])])
     usual = float(np.median(level[int(0.7 * place) : int(0.95 * place)]))
     inside = np.flatnonzero(level[: int(1.25 * place)] >= usual - 4.0)
     return float(f[inside[-1]])

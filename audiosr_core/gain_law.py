@@ -1,13 +1,13 @@
-"""One gain per sound for the generated band, measured where the truth is known.
+"""One gain per sound for the generated band, so that the spectrum goes on without a step.
 
-The model is asked for a band that the original still has, the upper quarter below the cutoff,
-while it sees only what lies below that. How far off its level is there is the best witness of how
-far off it is above the cutoff, on this sound.
+The long-term spectrum of the original, just below the cutoff, is continued by a straight line over
+octaves; the generated band, just above, is compared with it. Sounds do bend there, so only what
+exceeds TOLERANCE_DB is taken for an error of the model and corrected.
 
-    original   =====================|  cutoff
-    shown      ==============|
-    compared                 [=====]     original against generated, in dB
-                           0.72    0.97
+    level  -----___
+           original ---___  · · ·  continued
+                          |  ===   generated: too loud or too soft by step_db
+                          cutoff
 
 Every chunk gets the same gain, so there is no level step anywhere (promise P4).
 """
@@ -26,12 +26,14 @@ from audiosr_core.families import Model
 from audiosr_core.resample import resample
 from audiosr_core.settings import Settings
 
-SHOWN = 0.72  # of the cutoff: what the model sees when it is examined
-COMPARED = (0.75, 0.97)
-PROBES = 8  # places in the sound
-PROBE_SECONDS = 2
-TRUST = 0.5  # share of the measured error that is corrected
+BELOW = (0.5, 0.96)  # of the cutoff: where the original is measured
+ABOVE = (1.04, 1.4)  # likewise the generated band
+TOLERANCE_DB = 8.0  # less made speech worse, more made music worse (docs/models/lite.md)
 MAX_DB = 6.0
+PROBES = 6  # places in the sound
+PROBE_SECONDS = 2
+CONTEXT_SECONDS = 1
+SIZE = 2048
 
 
 def measure_gain_law(
@@ -48,26 +50,40 @@ def measure_gain_law(
         read: samples start .. stop of the sound, [channels, samples]
     """
     rows = [i for i, skip in enumerate(decision.skipped) if not skip]
-    context = 1
-    errors, weights = [], []
+    cutoff = decision.cutoff.hz
+    original, generated = np.zeros(SIZE // 2 + 1), np.zeros(SIZE // 2 + 1)
     for start in _places(num_samples, sample_rate):
-        first = max(0, start - context * sample_rate)
+        first = max(0, start - CONTEXT_SECONDS * sample_rate)
         stop = min(num_samples, start + PROBE_SECONDS * sample_rate)
         piece = read(first, stop)[rows].astype(np.float32)
-        if not piece.any():
-            continue
         low = resample(piece, sample_rate, model.sample_rate)
-        made = model.generate(
-            low, first // sample_rate * model.sample_rate, SHOWN * decision.cutoff.hz, settings.seed
-        )
-        true, guess = (_band_level(x, model.sample_rate, decision.cutoff.hz) for x in (low, made))
-        heard = true > true.max() - 50
-        errors.append(float(np.mean(true[heard] - guess[heard])))
-        weights.append(float(heard.sum()))
-    if not errors:
-        return 0.0
-    error = float(np.average(errors, weights=weights))
-    return float(np.clip(TRUST * error, -MAX_DB, MAX_DB))
+        place = first // sample_rate * model.sample_rate
+        lead = (start - first) // sample_rate * model.sample_rate
+        original += _power(low[:, lead:], model.sample_rate)
+        made = model.generate(low, place, cutoff, settings.seed)
+        generated += _power(made[:, lead:], model.sample_rate)
+    step = step_db(original, generated, model.sample_rate, cutoff)
+    beyond = np.sign(step) * max(0.0, abs(step) - TOLERANCE_DB)
+    return float(np.clip(beyond, -MAX_DB, MAX_DB))
+
+
+def step_db(
+    original: NDArray[np.float64],
+    generated: NDArray[np.float64],
+    sample_rate: int,
+    cutoff_hz: float,
+) -> float:
+    """How far the generated band lies below the continued original, dB; power spectra, [bins]."""
+    octave = np.log2(
+        np.arange(1, len(original)) * sample_rate / (2 * len(original) - 2) / cutoff_hz
+    )
+    below = (octave > np.log2(BELOW[0])) & (octave < np.log2(BELOW[1]))
+    above = (octave > np.log2(ABOVE[0])) & (octave < np.log2(ABOVE[1]))
+    known, made = (10 * np.log10(power[1:] + 1e-20) for power in (original, generated))
+    slope, level = np.polyfit(octave[below], known[below], 1)
+    slope = min(0.0, slope)  # a rise is not continued
+    level = float(np.mean(known[below] - slope * octave[below]))
+    return float(np.mean(level + slope * octave[above]) - np.mean(made[above]))
 
 
 def _places(num_samples: int, sample_rate: int) -> list[int]:
@@ -77,9 +93,9 @@ def _places(num_samples: int, sample_rate: int) -> list[int]:
     return [int(i * seconds / count) * sample_rate for i in range(count)]
 
 
-def _band_level(x: NDArray[np.float32], sample_rate: int, cutoff_hz: float) -> NDArray[np.float64]:
-    """Level of the compared band per frame and channel, dB."""
-    f, _, spectrum = signal.stft(x, sample_rate, nperseg=2048, noverlap=1024)
-    band = (f >= COMPARED[0] * cutoff_hz) & (f <= COMPARED[1] * cutoff_hz)
-    power = np.mean(np.abs(spectrum[:, band]) ** 2, axis=1)
-    return np.asarray(10 * np.log10(power + 1e-20)).ravel()
+def _power(x: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Mean power spectrum over time and channels, [bins]; zeros for a stretch too short."""
+    if x.shape[1] < SIZE:
+        x = np.pad(x, ((0, 0), (0, SIZE - x.shape[1])))
+    _, power = signal.welch(x, sample_rate, nperseg=SIZE)
+    return np.asarray(power.mean(axis=0), dtype=np.float64)

@@ -70,15 +70,31 @@ def high_band(
     top = min(plan.rate_out / 2, settings.ceiling_hz)
     if not decision.extends or not rows or cutoff_hz >= top:
         return out
-    low = resample(piece[rows].astype(np.float32), plan.rate_in, plan.rate_model)
+    different = _different(piece, rows)  # mono in two channels is computed once, and stays mono
+    low = resample(piece[different].astype(np.float32), plan.rate_in, plan.rate_model)
     made = model.generate(low, plan.at(first, plan.rate_model), cutoff_hz, settings.seed)
     taps = bandpass(plan.rate_model, cutoff_hz, settings.transition, settings.ceiling_hz)
     made = filter_same(made, taps)
     gain = settings.mix * 10 ** ((settings.gain_hf_db + decision.gain_db) / 20)
     made = resample(made * np.float32(gain), plan.rate_model, plan.rate_out)
     lead = plan.at(start - first, plan.rate_out)
-    out[rows] = made[:, lead : lead + length]
+    for i in rows:
+        first_like_it = next(k for k, j in enumerate(different) if _same(piece, i, j))
+        out[i] = made[first_like_it, lead : lead + length]
     return out
+
+
+def _same(piece: Samples, i: int, j: int) -> bool:
+    return i == j or np.array_equal(piece[i], piece[j])
+
+
+def _different(piece: Samples, rows: list[int]) -> list[int]:
+    """The first of every group of equal channels."""
+    kept: list[int] = []
+    for i in rows:
+        if not any(_same(piece, i, j) for j in kept):
+            kept.append(i)
+    return kept
 
 
 def _local_cutoff(piece: Samples, sample_rate: int, decision: Decision) -> float:

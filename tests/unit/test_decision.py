@@ -1,0 +1,102 @@
+"""Laws of what is decided once for a sound: its rate, whether it is extended, its gain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiosr_core.audio import Audio
+from audiosr_core.cutoff import Cutoff, cutoff_of, second_look
+from audiosr_core.decision import decide, output_rate
+from audiosr_core.engine import Engine
+from audiosr_core.gain_law import MAX_DB, TOLERANCE_DB, step_db
+from audiosr_core.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("rate_in", "cutoff_hz", "full_band", "wanted"),
+    [
+        (8_000, 4_000, True, 48_000),  # a telephone file
+        (16_000, 7_700, True, 48_000),
+        (22_050, 10_900, True, 48_000),
+        (32_000, 15_500, True, 48_000),
+        (44_100, 7_000, False, 44_100),
+        (44_100, 21_000, True, 44_100),
+        (48_000, 16_000, False, 48_000),
+        (96_000, 21_500, True, 96_000),
+        (16_000, 3_400, False, 16_000),  # room for a new band at its own rate
+    ],
+)
+def test_the_rate_changes_only_where_there_is_no_room(
+    rate_in: int, cutoff_hz: float, full_band: bool, wanted: int
+) -> None:
+    cutoff = Cutoff(cutoff_hz, 0.9, full_band, "")
+    assert output_rate(rate_in, cutoff, Settings()) == wanted
+    assert output_rate(rate_in, cutoff, Settings(rate="keep")) == rate_in
+    assert output_rate(rate_in, cutoff, Settings(rate=96_000)) == 96_000
+
+
+@given(
+    rate_in=st.sampled_from([8_000, 16_000, 44_100, 48_000, 96_000]),
+    cutoff_hz=st.floats(500, 48_000),
+    full_band=st.booleans(),
+    rate=st.sampled_from(["auto", "keep", 24_000, 48_000]),
+)
+def test_a_decision_to_extend_has_room_and_one_not_to_has_a_reason(
+    rate_in: int, cutoff_hz: float, full_band: bool, rate: str | int
+) -> None:
+    cutoff = Cutoff(min(cutoff_hz, rate_in / 2), 0.9, full_band, "")
+    made = decide(rate_in, cutoff, False, (False,), Settings(rate=rate))  # type: ignore[arg-type]
+    assert made.extends == (not made.note)
+    if made.extends:
+        assert made.cutoff.hz < made.rate_out / 2
+    if full_band and rate_in >= 44_100:
+        assert not made.extends
+
+
+def test_full_band_sounds_come_back_bit_equal() -> None:
+    x = (0.1 * np.random.default_rng(0).normal(size=(2, 100_000))).astype(np.float32)
+    y = Engine().extend(Audio(x, 44_100), Settings())
+    assert y.sample_rate == 44_100
+    assert y.samples.tobytes() == x.tobytes()
+
+
+def test_a_given_cutoff_is_obeyed() -> None:
+    x = (0.1 * np.random.default_rng(0).normal(size=(1, 60_000))).astype(np.float32)
+    made = Engine().analyse([x], lambda a, b: x[:, a:b], 48_000, 1, Settings(cutoff=9_000))
+    assert made.cutoff.hz == 9_000
+    assert made.extends
+
+
+@pytest.mark.parametrize("edge_hz", [5_000.0, 8_000.0, 13_000.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_floor_of_a_dull_sound_tells_where_it_was_cut(edge_hz: float, seed: int) -> None:
+    """Bass and a 16-bit floor, cut off in floating point: no content near the edge at all."""
+    rng = np.random.default_rng(seed)
+    n, rate = 48_000 * 6, 48_000
+    t = np.arange(n) / rate
+    bass = sum(np.sin(2 * np.pi * 55 * k * t + k) / k**2 for k in range(1, 9))
+    x = 0.2 * np.asarray(bass) * (1 + 0.3 * np.sin(2 * np.pi * 0.7 * t))
+    x = np.round(x * 32768 + rng.uniform(-1, 1, n)) / 32768
+    spectrum = np.fft.rfft(x)
+    spectrum[np.fft.rfftfreq(n, 1 / rate) > edge_hz] = 0
+    cut = np.fft.irfft(spectrum, n)[None]
+    whole = x[None]
+    pieces = [slice(i * rate, (i + 2) * rate) for i in (0, 2, 4)]
+    found = second_look(cutoff_of(cut, rate), [cut[:, p] for p in pieces], rate)
+    assert found.hz == pytest.approx(edge_hz, rel=0.03)
+    assert not found.full_band
+    untouched = second_look(cutoff_of(whole, rate), [whole[:, p] for p in pieces], rate)
+    assert untouched.full_band
+
+
+@given(step=st.floats(-30, 30))
+def test_the_gain_law_measures_the_step_that_was_made(step: float) -> None:
+    f = np.maximum(np.arange(1025) * 48_000 / 2048, 20)
+    original = 10 ** (-9 * np.log2(f / 1000) / 10)  # -9 dB per octave
+    assert step_db(original, original * 10 ** (-step / 10), 48_000, 8_000.0) == pytest.approx(
+        step, abs=0.3
+    )
+    assert TOLERANCE_DB >= MAX_DB > 0
