@@ -53,9 +53,8 @@ def decide(
         low_only: per channel, nothing above 200 Hz
     """
     rate_out = output_rate(sample_rate, cutoff, settings)
-    if rate_out > sample_rate:  # the resampler takes the very top; the new band begins below it
-        edge = RESAMPLER_EDGE * sample_rate / 2
-        cutoff = dataclasses.replace(cutoff, hz=min(cutoff.hz, edge))
+    cutoff = dataclasses.replace(cutoff, hz=min(cutoff.hz, top_edge(sample_rate, rate_out)))
+    follow = settings.cutoff == "follow"
     top = min(rate_out / 2, settings.ceiling_hz, MODEL_TOP_HZ)
     given = not isinstance(settings.cutoff, str)
     note = ""
@@ -65,6 +64,8 @@ def decide(
         note = "no channel has anything above 200 Hz; nothing was changed"
     elif settings.mix == 0.0:
         note = "the mix is 0; nothing was added"
+    elif follow:
+        pass  # every chunk decides for itself
     elif cutoff.full_band and not given and sample_rate / 2 >= AUDIBLE_HZ:
         note = cutoff.note or "the sound is full band already; nothing was changed"
     elif top <= cutoff.hz * (1 + (0 if given else ROOM)):
@@ -76,11 +77,16 @@ def decide(
         rate_out=rate_out,
         cutoff=cutoff,
         extends=not note,
-        follow=settings.cutoff == "follow",
+        follow=follow,
         skipped=low_only,
         gain_db=0.0,
         note=note,
     )
+
+
+def top_edge(sample_rate: int, rate_out: int) -> float:
+    """The highest cutoff: Nyquist, or where the resampler begins to take the very top away."""
+    return sample_rate / 2 * (RESAMPLER_EDGE if rate_out > sample_rate else 1.0)
 
 
 def output_rate(sample_rate: int, cutoff: Cutoff, settings: Settings) -> int:

@@ -18,26 +18,29 @@ from numpy.typing import NDArray
 from audiosr_core.audio import Samples, check_finite
 from audiosr_core.chunking import ChunkPlan, plan_chunks
 from audiosr_core.crossfade import join
-from audiosr_core.cutoff import find_cutoff
-from audiosr_core.decision import Decision
+from audiosr_core.cutoff import DOUBT, cutoff_of, second_look
+from audiosr_core.decision import Decision, top_edge
 from audiosr_core.errors import AudioError
 from audiosr_core.families import Model
 from audiosr_core.resample import CONTEXT_SECONDS, output_length, resample
 from audiosr_core.settings import Settings
-from audiosr_core.spectrum import SpectrumMeter
 from audiosr_core.splice import bandpass, end_fade, filter_same, max_half_length, width_hz
 
 HighBand = NDArray[np.float32]
 
 
-def plan_for(model: Model, rate_in: int, rate_out: int) -> ChunkPlan:
-    """The chunks of a sound for this model."""
+FOLLOW_SECONDS = 2.0  # stride where the cutoff is measured in every chunk
+
+
+def plan_for(model: Model, rate_in: int, decision: Decision) -> ChunkPlan:
+    """The chunks of a sound for this model; shorter ones where the cutoff is followed."""
+    stride = model.chunk_seconds
     reach = max_half_length(model.sample_rate) / model.sample_rate + 2 * CONTEXT_SECONDS
     return plan_chunks(
         rate_in,
         model.sample_rate,
-        rate_out,
-        stride_seconds=model.chunk_seconds,
+        decision.rate_out,
+        stride_seconds=min(stride, FOLLOW_SECONDS) if decision.follow else stride,
         overlap_seconds=model.overlap_seconds,
         past_seconds=model.past_samples / model.sample_rate + reach,
         future_seconds=model.future_samples / model.sample_rate + reach,
@@ -99,12 +102,9 @@ def _different(piece: Samples, rows: list[int]) -> list[int]:
 
 def _local_cutoff(piece: Samples, sample_rate: int, decision: Decision) -> float:
     """The cutoff of one chunk; where it says little, that of the whole sound."""
-    meter = SpectrumMeter(sample_rate, piece.shape[0])
-    meter.push(piece)
-    found = find_cutoff(meter.spectrum())
-    if found.full_band and found.confidence >= 0.5:
-        return sample_rate / 2 if sample_rate / 2 > decision.cutoff.hz else decision.cutoff.hz
-    return found.hz if found.confidence >= 0.5 else decision.cutoff.hz
+    found = second_look(cutoff_of(piece, sample_rate), [piece], sample_rate)
+    sure = found.confidence >= DOUBT
+    return min(found.hz if sure else decision.cutoff.hz, top_edge(sample_rate, decision.rate_out))
 
 
 class Stream:
@@ -125,7 +125,7 @@ class Stream:
         region: tuple[int, int] | None = None,
     ) -> None:
         self.model, self.settings, self.decision = model, settings, decision
-        self.plan = plan_for(model, sample_rate, decision.rate_out)
+        self.plan = plan_for(model, sample_rate, decision)
         self.num_channels = num_channels
         self.region = region
         self._received = 0  # input samples so far

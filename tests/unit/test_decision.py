@@ -100,3 +100,23 @@ def test_the_gain_law_measures_the_step_that_was_made(step: float) -> None:
         step, abs=0.3
     )
     assert TOLERANCE_DB >= MAX_DB > 0
+
+
+def test_follow_extends_where_the_band_is_narrow_and_nothing_else() -> None:
+    """A telephone call inside a broadcast: narrow from 12 to 24 s."""
+    rate = 48_000
+    rng = np.random.default_rng(3)
+    spectrum = np.fft.rfft(0.1 * rng.normal(size=36 * rate))
+    frequency = np.fft.rfftfreq(36 * rate, 1 / rate)
+    wide = np.fft.irfft(spectrum / np.sqrt(1 + frequency / 500))
+    narrow = np.fft.irfft(spectrum / np.sqrt(1 + frequency / 500) * (frequency < 4_000))
+    x = wide.copy()
+    x[12 * rate : 24 * rate] = narrow[12 * rate : 24 * rate]
+    y = Engine().extend(Audio(x[None], rate), Settings(cutoff="follow"))
+    added = y.samples[0] - x
+    assert not added[: 8 * rate].any()
+    assert not added[28 * rate :].any()
+    middle = np.abs(np.fft.rfft(added[15 * rate : 21 * rate])) ** 2
+    f = np.fft.rfftfreq(6 * rate, 1 / rate)
+    assert middle[f > 4_100].sum() > 1000 * middle[f < 3_600].sum()
+    assert 10 * np.log10(middle[f > 4_100].sum() / (np.abs(spectrum) ** 2).sum()) > -60

@@ -67,8 +67,9 @@ def _system(model: str, given_cutoff: bool) -> Callable[[Samples, int, float], S
     from audiosr_core.engine import Engine
 
     def extended(samples: Samples, sample_rate: int, cutoff_hz: float) -> Samples:
-        cutoff = cutoff_hz if given_cutoff else "auto"
-        settings = Settings(model=model, rate=OUTPUT_RATE, cutoff=cutoff)
+        settings = Settings(model=model, rate=OUTPUT_RATE)
+        if given_cutoff:
+            settings = settings.replace(cutoff=cutoff_hz)
         audio: Audio = Engine().extend(Audio(samples, sample_rate), settings)
         return audio.samples
 
