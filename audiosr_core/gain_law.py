@@ -1,15 +1,14 @@
 """One gain per sound for the generated band, so that the spectrum goes on without a step.
 
-The long-term spectrum of the original, just below the cutoff, is continued by a straight line over
-octaves; the generated band, just above, is compared with it. Sounds do bend there, so only what
-exceeds TOLERANCE_DB is taken for an error of the model and corrected.
+    level  -----__ original
+                  --|  step_db: how far the generated band starts too low
+                    |  __ generated
+                    |    --__
+                 cutoff
 
-    level  -----___
-           original ---___  · · ·  continued
-                          |  ===   generated: too loud or too soft by step_db
-                          cutoff
-
-Every chunk gets the same gain, so there is no level step anywhere (promise P4).
+Levels are means of the logarithm over time: a few loud attacks must not decide for the rest. Part
+of the step is left as it is, for spectra do bend. Every chunk gets the same gain, so there is no
+level step in time anywhere (promise P4).
 """
 
 from __future__ import annotations
@@ -26,14 +25,15 @@ from audiosr_core.families import Model
 from audiosr_core.resample import resample
 from audiosr_core.settings import Settings
 
-BELOW = (0.5, 0.96)  # of the cutoff: where the original is measured
-ABOVE = (1.04, 1.4)  # likewise the generated band
-TOLERANCE_DB = 8.0  # less made speech worse, more made music worse (docs/models/lite.md)
-MAX_DB = 6.0
+BELOW = (0.85, 0.96)  # of the cutoff: where the original is measured
+ABOVE = (1.04, 1.15)  # likewise the generated band
+TRUST = 0.75  # share of the step that is corrected; docs/models/lite.md has the measurement
+MAX_DB = 8.0
 PROBES = 6  # places in the sound
 PROBE_SECONDS = 2
 CONTEXT_SECONDS = 1
 SIZE = 2048
+SILENT_DB = -190.0
 
 
 def measure_gain_law(
@@ -50,21 +50,20 @@ def measure_gain_law(
         read: samples start .. stop of the sound, [channels, samples]
     """
     rows = [i for i, skip in enumerate(decision.skipped) if not skip]
-    cutoff = decision.cutoff.hz
-    original, generated = np.zeros(SIZE // 2 + 1), np.zeros(SIZE // 2 + 1)
+    original, generated = [], []
     for start in _places(num_samples, sample_rate):
         first = max(0, start - CONTEXT_SECONDS * sample_rate)
         stop = min(num_samples, start + PROBE_SECONDS * sample_rate)
         piece = read(first, stop)[rows].astype(np.float32)
         low = resample(piece, sample_rate, model.sample_rate)
         place = first // sample_rate * model.sample_rate
+        made = model.generate(low, place, decision.cutoff.hz, settings.seed)
         lead = (start - first) // sample_rate * model.sample_rate
-        original += _power(low[:, lead:], model.sample_rate)
-        made = model.generate(low, place, cutoff, settings.seed)
-        generated += _power(made[:, lead:], model.sample_rate)
-    step = step_db(original, generated, model.sample_rate, cutoff)
-    beyond = np.sign(step) * max(0.0, abs(step) - TOLERANCE_DB)
-    return float(np.clip(beyond, -MAX_DB, MAX_DB))
+        original.append(_levels(low[:, lead:], model.sample_rate))
+        generated.append(_levels(made[:, lead:], model.sample_rate))
+    levels = (np.concatenate(part, axis=1) for part in (original, generated))
+    step = step_db(*levels, model.sample_rate, decision.cutoff.hz)
+    return float(np.clip(TRUST * step, -MAX_DB, MAX_DB))
 
 
 def step_db(
@@ -73,17 +72,18 @@ def step_db(
     sample_rate: int,
     cutoff_hz: float,
 ) -> float:
-    """How far the generated band lies below the continued original, dB; power spectra, [bins]."""
-    octave = np.log2(
-        np.arange(1, len(original)) * sample_rate / (2 * len(original) - 2) / cutoff_hz
-    )
-    below = (octave > np.log2(BELOW[0])) & (octave < np.log2(BELOW[1]))
-    above = (octave > np.log2(ABOVE[0])) & (octave < np.log2(ABOVE[1]))
-    known, made = (10 * np.log10(power[1:] + 1e-20) for power in (original, generated))
-    slope, level = np.polyfit(octave[below], known[below], 1)
-    slope = min(0.0, slope)  # a rise is not continued
-    level = float(np.mean(known[below] - slope * octave[below]))
-    return float(np.mean(level + slope * octave[above]) - np.mean(made[above]))
+    """How far the generated band starts below the original, dB; levels in dB, [bins, frames].
+
+    Frames in which either is silent say nothing.
+    """
+    ratio = np.arange(len(original)) * sample_rate / (2 * len(original) - 2) / cutoff_hz
+    below = original[(ratio > BELOW[0]) & (ratio < BELOW[1])]
+    above = generated[(ratio > ABOVE[0]) & (ratio < ABOVE[1])]
+    if not below.size or not above.size:
+        return 0.0
+    below, above = below.mean(axis=0), above.mean(axis=0)
+    heard = (below > SILENT_DB) & (above > SILENT_DB)
+    return float(np.mean(below[heard] - above[heard])) if heard.any() else 0.0
 
 
 def _places(num_samples: int, sample_rate: int) -> list[int]:
@@ -93,9 +93,9 @@ def _places(num_samples: int, sample_rate: int) -> list[int]:
     return [int(i * seconds / count) * sample_rate for i in range(count)]
 
 
-def _power(x: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Mean power spectrum over time and channels, [bins]; zeros for a stretch too short."""
+def _levels(x: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Levels of all channels' frames, dB, [bins, frames]."""
     if x.shape[1] < SIZE:
         x = np.pad(x, ((0, 0), (0, SIZE - x.shape[1])))
-    _, power = signal.welch(x, sample_rate, nperseg=SIZE)
-    return np.asarray(power.mean(axis=0), dtype=np.float64)
+    _, _, power = signal.spectrogram(x, sample_rate, ("kaiser", 10.0), SIZE, SIZE // 2)
+    return np.asarray(10 * np.log10(np.concatenate(list(power), axis=1) + 1e-20))
