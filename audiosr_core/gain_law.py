@@ -61,8 +61,12 @@ def measure_gain_law(
         lead = (start - first) // sample_rate * model.sample_rate
         original.append(_levels(low[:, lead:], model.sample_rate))
         generated.append(_levels(made[:, lead:], model.sample_rate))
-    levels = (np.concatenate(part, axis=1) for part in (original, generated))
-    step = step_db(*levels, model.sample_rate, decision.cutoff.hz)
+    step = step_db(
+        np.concatenate(original, axis=1),
+        np.concatenate(generated, axis=1),
+        model.sample_rate,
+        decision.cutoff.hz,
+    )
     return float(np.clip(TRUST * step, -MAX_DB, MAX_DB))
 
 
