@@ -5,8 +5,9 @@ systems (AP-BWE, arXiv 2401.06387). It looks mostly back: every block sees `look
 of the future, so one set of weights serves offline and low-latency use.
 
     known bins, relative to the running level ─ Linear ─┐
-    what is known, what is wanted (masks)     ─ Linear ─┴─ blocks ─┬─ log power, all bins
-                                                                   └─ tonality, ERB-like bands
+    what is known, what is wanted (masks)     ─ Linear ─┼─ blocks ─┬─ log power, all bins
+    quarter octaves, counted from the cutoff  ─ Linear ─┘    │     └─ tonality, ERB-like bands
+                                              ─ Linear ──────┘
 
 Every level is relative to the running level of the known band, so a gain at the input is the
 same gain at the output: there is no hidden level (promise P4).
@@ -36,6 +37,7 @@ class LiteConfig:
     level_past: int = 32  # frames of the running level
     level_future: int = 8
     num_bands: int = 32  # of the tonality gate
+    num_edge_bands: int = 8  # quarter octaves below the cutoff
     dynamic_range: float = 12.0  # log10 power below the running level that still counts
 
     @property
@@ -98,6 +100,10 @@ class Lite(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, config.num_bins)
         self.gate = nn.Linear(config.dim, config.num_bands)
+        self.edge = nn.Linear(config.num_edge_bands, config.dim, bias=False)
+        self.edge_to_head = nn.Linear(config.num_edge_bands, config.num_bins, bias=False)
+        nn.init.zeros_(self.edge.weight)
+        nn.init.zeros_(self.edge_to_head.weight)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
@@ -110,6 +116,18 @@ class Lite(nn.Module):
         smooth = F.avg_pool1d(padded, window, stride=1)[:, 0]
         return torch.log10(smooth + 1e-30)[..., None]
 
+    def edge_levels(self, relative: Tensor, known: Tensor) -> Tensor:
+        """Levels of the quarter octaves just below the cutoff, wherever it is.
+
+        The highs go on from there, but a linear layer over fixed bins cannot know which are last.
+        """
+        c = self.config
+        octaves = torch.log2(known.sum(-1, keepdim=True) / (torch.arange(c.num_bins) + 0.5))
+        place = 4 * octaves[:, None] - (torch.arange(c.num_edge_bands)[:, None] + 0.5)
+        weight = (1 - place.abs()).clamp_min(0) * known[:, None]
+        weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-6)
+        return relative @ weight.mT
+
     def forward(self, power: Tensor, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """→ log10 power [batch, frames, bins], tonality in 0..1 [batch, frames, bands]."""
         level = self.level(power, known)
@@ -117,8 +135,10 @@ class Lite(nn.Module):
         relative = torch.maximum(torch.log10(power + 1e-30), floor) - level
         x = self.input(relative * known[:, None] / 4)
         x = x + self.condition(torch.cat([known, wanted], dim=-1))[:, None]
+        edge = self.edge_levels(relative, known) / 4
+        x = x + self.edge(edge)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        head = 4 * self.head(x)
+        head = 4 * (self.head(x) + self.edge_to_head(edge))
         return level + head.clamp(-self.config.dynamic_range - 2, 3.0), torch.sigmoid(self.gate(x))

@@ -104,8 +104,8 @@ class Run:
         self.batches = Batches(corpus, plan.seed + 1000 * plan.stage + self.step, plan.batch)
 
     def _load(self, state: dict[str, object], whole: bool) -> None:
-        self.network.load_state_dict(state["network" if whole else "ema"])  # type: ignore[arg-type]
-        self.ema.load_state_dict(state["ema"])  # type: ignore[arg-type]
+        for network, name in ((self.network, "network" if whole else "ema"), (self.ema, "ema")):
+            network.load_state_dict(state[name])  # type: ignore[arg-type]
         if whole:
             self.optimiser.load_state_dict(state["optimiser"])  # type: ignore[arg-type]
             self.step = int(state["step"])  # type: ignore[call-overload]
