@@ -30,6 +30,7 @@ SHOWN = 0.72  # of the cutoff: what the model sees when it is examined
 COMPARED = (0.75, 0.97)
 PROBES = 8  # places in the sound
 PROBE_SECONDS = 2
+FRAME = 2048  # of the measurement; a shorter sound is followed by silence
 TRUST = 0.5  # share of the measured error that is corrected
 MAX_DB = 6.0
 
@@ -79,7 +80,8 @@ def _places(num_samples: int, sample_rate: int) -> list[int]:
 
 def _band_level(x: NDArray[np.float32], sample_rate: int, cutoff_hz: float) -> NDArray[np.float64]:
     """Level of the compared band per frame and channel, dB."""
-    f, _, spectrum = signal.stft(x, sample_rate, nperseg=2048, noverlap=1024)
+    x = np.pad(x, ((0, 0), (0, max(0, FRAME - x.shape[1]))))
+    f, _, spectrum = signal.stft(x, sample_rate, nperseg=FRAME, noverlap=FRAME // 2)
     band = (f >= COMPARED[0] * cutoff_hz) & (f <= COMPARED[1] * cutoff_hz)
     power = np.mean(np.abs(spectrum[:, band]) ** 2, axis=1)
     return np.asarray(10 * np.log10(power + 1e-20)).ravel()
