@@ -39,6 +39,7 @@ from audiosr_core.store import model_info
 BLOCK_SECONDS = 2
 FIRST_PASS = 0.1  # its share of the progress
 LOSSY_SUFFIX = ".wav"
+FAINT = 2.0**-24  # half a step of 24 bits: the tails of filters are no reason to dither silence
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ def _render(
             for original, high in parts:
                 added = high != 0
                 samples = np.where(added, original + high, original)
-                writer.write(samples, np.ones_like(added) if resampled else added)
+                heard = np.abs(high) > FAINT
+                writer.write(samples, np.ones_like(added) if resampled else heard)
                 done += original.shape[1]
                 on_progress(FIRST_PASS + (1 - FIRST_PASS) * min(1.0, done / max(total, 1)))
 
