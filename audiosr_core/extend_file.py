@@ -222,8 +222,8 @@ def _render(
             for original, high in parts:
                 added = high != 0
                 samples = np.where(added, original + high, original)
-                heard = np.abs(high) > FAINT
-                writer.write(samples, np.ones_like(added) if resampled else heard)
+                made = samples if resampled else high  # what has a new fraction of a step
+                writer.write(samples, np.abs(made) > FAINT)
                 done += original.shape[1]
                 on_progress(FIRST_PASS + (1 - FIRST_PASS) * min(1.0, done / max(total, 1)))
 
