@@ -33,7 +33,7 @@ class Decision:
 
     @property
     def full_band(self) -> bool:
-        """Nothing was missing, so nothing was changed."""
+        """Nothing was missing, so nothing was added."""
         return self.cutoff.full_band and not self.extends
 
 
@@ -59,19 +59,19 @@ def decide(
     given = not isinstance(settings.cutoff, str)
     note = ""
     if silent:
-        note = "the sound is silent; nothing was changed"
+        note = "the sound is silent; nothing was added"
     elif all(low_only):
-        note = "no channel has anything above 200 Hz; nothing was changed"
+        note = "no channel has anything above 200 Hz; nothing was added"
     elif settings.mix == 0.0:
         note = "the mix is 0; nothing was added"
     elif follow:
         pass  # every chunk decides for itself
     elif cutoff.full_band and not given and sample_rate / 2 >= AUDIBLE_HZ:
-        note = cutoff.note or "the sound is full band already; nothing was changed"
+        note = f"{cutoff.note or 'full band'}; nothing was added"
     elif top <= cutoff.hz * (1 + (0 if given else ROOM)):
         note = (
             f"the sound reaches {cutoff.hz / 1000:.1f} kHz, and there is no room for a new band"
-            f" below {top / 1000:.1f} kHz; nothing was changed"
+            f" below {top / 1000:.1f} kHz; nothing was added"
         )
     return Decision(
         rate_out=rate_out,

@@ -21,7 +21,16 @@ from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
 from audiosr_core.engine import Engine
 from audiosr_core.errors import RegionError
-from audiosr_core.files import FileInfo, Reader, Writer, check_target, copy_file, probe
+from audiosr_core.files import (
+    FileInfo,
+    Reader,
+    Writer,
+    check_folder,
+    check_target,
+    copy_file,
+    output_format,
+    probe,
+)
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.splice import crossover_hz
@@ -30,6 +39,7 @@ from audiosr_core.store import model_info
 BLOCK_SECONDS = 2
 FIRST_PASS = 0.1  # its share of the progress
 LOSSY_SUFFIX = ".wav"
+FAINT = 2.0**-24  # half a step of 24 bits: the tails of filters are no reason to dither silence
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Report:
     """What was done to one file."""
 
     input: str
-    output: str | None
+    output: str  # where it is, or would be after a dry run
     sample_rate: int  # of the output, Hz
     num_samples: int  # of the output
     num_channels: int
@@ -60,6 +70,7 @@ class Report:
     region: tuple[int, int] | None = None
     model_sha256: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    sample_format: str = ""  # of the output, libsndfile's name: PCM_16, PCM_24, FLOAT, ...
     version: str = __version__
     dry_run: bool = False
 
@@ -106,8 +117,9 @@ def extend_file(
         info = reader.info
         goal = target or (source if in_place else default_target(source))
         span = _region_samples(region, info)
-        if not dry_run:
-            check_target(goal, source, overwrite, in_place)
+        check_target(goal, source, overwrite, in_place)  # before the work, and in a dry run too
+        check_folder(goal, dry_run)
+        _, sample_format, _ = output_format(info, goal)
 
         decision = engine.analyse(
             _watched(reader, info, on_progress),
@@ -141,7 +153,7 @@ def extend_file(
     duration = info.num_samples / info.sample_rate
     return Report(
         input=str(source),
-        output=None if dry_run else str(goal),
+        output=str(goal),
         sample_rate=decision.rate_out,
         num_samples=total,
         num_channels=info.num_channels,
@@ -164,6 +176,7 @@ def extend_file(
         region=span,
         model_sha256=model.sha256,
         settings=settings.as_dict(),
+        sample_format=sample_format,
         dry_run=dry_run,
     )
 
@@ -209,7 +222,8 @@ def _render(
             for original, high in parts:
                 added = high != 0
                 samples = np.where(added, original + high, original)
-                writer.write(samples, np.ones_like(added) if resampled else added)
+                made = samples if resampled else high  # what has a new fraction of a step
+                writer.write(samples, np.abs(made) > FAINT)
                 done += original.shape[1]
                 on_progress(FIRST_PASS + (1 - FIRST_PASS) * min(1.0, done / max(total, 1)))
 

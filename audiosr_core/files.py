@@ -12,6 +12,7 @@ them, and encodes FLAC.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -449,6 +450,20 @@ def check_target(target: Path, source: Path, overwrite: bool, in_place: bool) ->
     if not overwrite:
         raise exists(target)
     return True, False
+
+
+def check_folder(target: Path, dry_run: bool = False) -> None:
+    """FileError unless a file can be made where `target` will be; a dry run would make a folder."""
+    folder = Path(os.path.realpath(target)).parent
+    with translated(target, "written"):
+        try:
+            os.stat(folder)
+        except FileNotFoundError:
+            if not dry_run:
+                raise
+            return
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "permission denied")
 
 
 def copy_file(source: Path, target: Path, overwrite: bool, in_place: bool) -> None:

@@ -58,7 +58,7 @@ class Knob:
     def range_text(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         words = "".join(f"'{w}' or " for w in self.words)
-        return f"{words}{self.minimum:g} to {self.maximum:g}{unit}"
+        return f"{words}{self.minimum:.10g} to {self.maximum:.10g}{unit}"
 
 
 def knob(

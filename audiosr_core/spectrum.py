@@ -16,6 +16,7 @@ frames"), so that neither silence and fades nor a few loud clicks decide what th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +31,8 @@ FRAME_SECONDS = 0.17  # bins of 6 Hz: 0.4 % of a 1.5 kHz cutoff
 KAISER_BETA = 16.0  # side lobes below −120 dB, main lobe ±5.2 bins
 GROUP_FRAMES = 4  # frames transformed at once, always the same, so that rounding is the same too
 LEVEL_MIN_DB = -200.0
-LEVEL_STEP_DB = 1.0
-NUM_LEVELS = 256
+LEVEL_STEP_DB = 20 * math.log10(2) / 7  # so that half the level is seven steps exactly
+NUM_LEVELS = 300
 ACTIVE_RANGE_DB = 40.0  # frames this far below the loud ones still count as active
 MIN_SAMPLES = 64  # shorter sounds have no spectrum worth the name
 SILENCE_POWER = 1e-16  # −160 dBFS: below the last bit of 24, so digital silence

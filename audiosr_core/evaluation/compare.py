@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 from scipy import signal
 
-from audiosr_core.audio import Samples, check_finite, check_format
-from audiosr_core.errors import AudioError, FileError
+from audiosr_core.audio import Samples
+from audiosr_core.errors import AudioError
 from audiosr_core.evaluation.metrics import NullMeter, low_pass, lsd_apbwe_bands, lsd_ssr_bands
 from audiosr_core.evaluation.plots import Spectrogram, draw, spectrogram
+from audiosr_core.files import Reader
 from audiosr_core.settings import KNOBS
 
 Array = NDArray[np.float64]
@@ -98,12 +98,13 @@ def compare_files(
         transition: width of the crossover, as a fraction of the cutoff: the null is below it
     """
     with _opened(a) as first, _opened(b) as second:
-        if first.channels != second.channels:
+        channels = (first.info.num_channels, second.info.num_channels)
+        if channels[0] != channels[1]:
             raise AudioError(
-                f"both files must have the same channels, got {first.channels} in {a}"
-                f" and {second.channels} in {b}; compare a channel at a time"
+                f"both files must have the same channels, got {channels[0]} in {a}"
+                f" and {channels[1]} in {b}; compare a channel at a time"
             )
-        rates = (first.samplerate, second.samplerate)
+        rates = (first.info.sample_rate, second.info.sample_rate)
         below_hz = _null_edge(rates, cutoff_hz, transition)
         null, lsd = _measure(first, second, below_hz, cutoff_hz)
         residual_db = null.finish()
@@ -147,17 +148,17 @@ class _Means:
 
 
 def _measure(
-    first: soundfile.SoundFile,
-    second: soundfile.SoundFile,
+    first: Reader,
+    second: Reader,
     below_hz: float,
     cutoff_hz: float | None,
 ) -> tuple[NullMeter, _Means]:
-    rate = second.samplerate
-    null = NullMeter(rate, below_hz, second.channels, ends=False)
-    if second.frames < MIN_NULL_FILTERS * null.num_taps:
-        null = NullMeter(rate, below_hz, second.channels)
+    rate, num_channels = second.info.sample_rate, second.info.num_channels
+    null = NullMeter(rate, below_hz, num_channels, ends=False)
+    if second.info.num_samples < MIN_NULL_FILTERS * null.num_taps:
+        null = NullMeter(rate, below_hz, num_channels)
     lsd = _Means()
-    pieces = _together(_at_rate(first, rate), _blocks(second), round(PIECE_SECONDS * rate))
+    pieces = _together(_at_rate(first, rate), second.blocks(BLOCK), round(PIECE_SECONDS * rate))
     for x, y in pieces:
         null.push(x, y)
         if x.shape[1] >= MIN_PIECE:
@@ -175,39 +176,25 @@ def _null_edge(rates: tuple[int, int], cutoff_hz: float | None, transition: floa
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    try:
-        file = soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise FileError(f"a sound file is needed, but {path} cannot be read: {error}") from error
-    with file:
-        check_format(file.samplerate, file.channels)
-        if file.frames == 0:
+def _opened(path: Path) -> Iterator[Reader]:
+    with Reader(path) as file:
+        if file.info.num_samples == 0:
             raise AudioError(f"a sound is needed to compare, but {path} holds no samples")
         yield file
 
 
-def _blocks(file: soundfile.SoundFile) -> Iterator[Array]:
-    """The whole file from its start, [channels, samples] at a time."""
-    file.seek(0)
-    start = 0
-    while (block := _read(file, BLOCK)).shape[1]:
-        check_finite(block, start, file.samplerate)
-        start += block.shape[1]
-        yield block
-
-
-def _at_rate(file: soundfile.SoundFile, rate: int) -> Iterator[Array]:
+def _at_rate(file: Reader, rate: int) -> Iterator[Array]:
     """The same at another rate, by soxr VHQ in float64; the place of every sample is kept."""
-    if file.samplerate == rate:
-        yield from _blocks(file)
+    info = file.info
+    if info.sample_rate == rate:
+        yield from file.blocks(BLOCK)
         return
     stream = soxr.ResampleStream(
-        file.samplerate, rate, file.channels, dtype="float64", quality="VHQ"
+        info.sample_rate, rate, info.num_channels, dtype="float64", quality="VHQ"
     )
-    for block in _blocks(file):
+    for block in file.blocks(BLOCK):
         yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
-    yield stream.resample_chunk(np.zeros((0, file.channels)), last=True).T
+    yield stream.resample_chunk(np.zeros((0, info.num_channels)), last=True).T
 
 
 def _together(
@@ -232,16 +219,16 @@ def _together(
         queues[1][:] = [y[:, n:]]
 
 
-def _offset(first: soundfile.SoundFile, second: soundfile.SoundFile, edge_hz: float) -> int:
+def _offset(first: Reader, second: Reader, edge_hz: float) -> int:
     """How many samples b lies later than a: the peak of the low bands' cross-correlation.
 
     Measured on the loudest 10 s of a; 0 when either is silent there, and 0 where it is as good.
     """
-    rate = second.samplerate
+    rate = second.info.sample_rate
     start = _loudest(first, EXCERPT_SECONDS)
     x = _excerpt(first, start)
-    if first.samplerate != rate:
-        x = soxr.resample(x.T, first.samplerate, rate, quality="VHQ").T
+    if first.info.sample_rate != rate:
+        x = soxr.resample(x.T, first.info.sample_rate, rate, quality="VHQ").T
     y = _excerpt(second, start)
     n = min(x.shape[1], y.shape[1])
     if n == 0:
@@ -254,43 +241,45 @@ def _offset(first: soundfile.SoundFile, second: soundfile.SoundFile, edge_hz: fl
     return best - int(n) + 1
 
 
-def _loudest(file: soundfile.SoundFile, seconds: float) -> float:
+def _loudest(file: Reader, seconds: float) -> float:
     """Where the loudest stretch of this length starts, in seconds."""
-    energies = [float(np.sum(block**2)) for block in _blocks(file)]
-    span = min(len(energies), math.ceil(seconds * int(file.samplerate) / BLOCK))
+    energies = [float(np.sum(block**2)) for block in file.blocks(BLOCK)]
+    span = min(len(energies), math.ceil(seconds * file.info.sample_rate / BLOCK))
     sums = np.convolve(energies, np.ones(span), mode="valid")
-    return int(sums.argmax()) * BLOCK / int(file.samplerate)
+    return int(sums.argmax()) * BLOCK / file.info.sample_rate
 
 
-def _excerpt(file: soundfile.SoundFile, start_seconds: float) -> Array:
-    file.seek(min(file.frames, round(start_seconds * file.samplerate)))
-    return _read(file, round(EXCERPT_SECONDS * file.samplerate))
+def _excerpt(file: Reader, start_seconds: float) -> Array:
+    return _read(
+        file,
+        round(start_seconds * file.info.sample_rate),
+        round(EXCERPT_SECONDS * file.info.sample_rate),
+    )
 
 
-def _picture(file: soundfile.SoundFile) -> Spectrogram:
+def _picture(file: Reader) -> Spectrogram:
     def read(start: int, count: int) -> Samples:
-        file.seek(start)
-        return _read(file, count)
+        return _read(file, start, count)
 
-    return spectrogram(read, file.frames, file.samplerate)
+    return spectrogram(read, file.info.num_samples, file.info.sample_rate)
 
 
-def _facts(path: Path, file: soundfile.SoundFile) -> FileFacts:
+def _facts(path: Path, file: Reader) -> FileFacts:
     peak, overs, count = 0.0, 0, 0
-    for block in _blocks(file):
+    for block in file.blocks(BLOCK):
         size = np.abs(block)
         peak = max(peak, float(size.max()))
         overs += int(np.count_nonzero(size > 1.0))
         count += block.shape[1]
-    return FileFacts(str(path), file.samplerate, count, file.channels, _db(peak), overs)
+    return FileFacts(
+        str(path), file.info.sample_rate, count, file.info.num_channels, _db(peak), overs
+    )
 
 
-def _read(file: soundfile.SoundFile, count: int) -> Array:
-    try:
-        data: Array = file.read(count, dtype="float64", always_2d=True).T
-    except soundfile.SoundFileError as error:
-        raise FileError(f"{file.name} cannot be read to its end: {error}") from error
-    return data
+def _read(file: Reader, start: int, count: int) -> Array:
+    """Samples from `start`, as many as there are up to `count`."""
+    end = file.info.num_samples
+    return file.read(min(start, end), min(start + count, end))
 
 
 def _db(amplitude: float) -> float:

@@ -25,9 +25,10 @@ def output_folder(output: str | None, num_inputs: int) -> Path | None:
         return None
     slash = output.endswith(("/", os.sep))
     path = Path(output)
-    if num_inputs == 1 and not slash and not path.is_dir():
+    is_there, is_folder = os.path.exists(path), os.path.isdir(path)  # no name is too long for these
+    if num_inputs == 1 and not slash and not is_folder:
         return None
-    if path.exists() and not path.is_dir():
+    if is_there and not is_folder:
         raise UsageError(f"-o must be a folder for this, but {path} is a file")
     return path
 
@@ -42,11 +43,14 @@ def check_distinct(sources: Sequence[Path]) -> None:
 
 
 def plan_targets(
-    sources: Sequence[Path], output: str | None, name: Namer
+    sources: Sequence[Path], output: str | None, name: Namer, *, make: bool = True
 ) -> list[Path | FileError]:
     """One target for each source, or the error that keeps that source from having one.
 
     Raises UsageError where two sources would have one target, or a target is a source.
+
+    Args:
+        make: make the folder, where it is missing and some source has a target in it
     """
     folder = output_folder(output, len(sources))
     if output is not None and folder is None:
@@ -70,7 +74,7 @@ def plan_targets(
                 " different folders"
             )
         taken[real] = source
-    if folder is not None:
+    if folder is not None and make and taken:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

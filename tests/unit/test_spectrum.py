@@ -127,3 +127,14 @@ def test_memory_does_not_grow():
 def test_a_block_of_another_shape_is_refused(shape):
     with pytest.raises(AudioError, match=r"\[2, samples\]"):
         SpectrumMeter(48_000, 2).push(np.zeros(shape))
+
+
+def test_half_the_level_is_the_same_cutoff():
+    x = noise(1, 96_000).astype(np.float32)
+    whole = measure(x, 48_000)
+    for halvings in (1, 3, 9):
+        less = measure(x * np.float32(0.5**halvings), 48_000)
+        shift = 7 * halvings  # steps of the histogram
+        # a power on the edge of two steps may fall to either side in the logarithm's last bit
+        moved = np.abs(whole.histogram[:, shift:] - less.histogram[:, :-shift]).sum()
+        assert moved <= 1e-4 * whole.histogram.sum()

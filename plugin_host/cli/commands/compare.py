@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from plugin_host.cli.terminal import emit, say
+from plugin_host.cli.terminal import emit, write
 
 
 def compare(
@@ -33,6 +34,35 @@ def compare(
     if json:
         emit(found)
         return
-    for key, value in found.items():
-        say(f"{key.replace('_', ' ')}: {value:.6g}" if isinstance(value, float)
-            else f"{key.replace('_', ' ')}: {value}")  # fmt: skip
+    for line in _lines(found):
+        write(line)
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The comparison for people; what was not measured is left out."""
+    for name in ("a", "b"):
+        file = found[name]
+        yield (
+            f"{name}: {file['path']}: {file['sample_rate']} Hz, {file['num_channels']} channels,"
+            f" {file['num_samples']} samples, peak {_number(file['peak_db'])} dBFS,"
+            f" {file['overs']} over full scale"
+        )
+    below = f"below {found['null_below_hz']:.0f} Hz"
+    yield f"residual {below}: {_number(found['null_residual_db'])} dB of the original"
+    yield f"residual's peak: {_number(found['null_peak_db'])} dBFS"
+    yield f"level {below}: {_number(found['level_difference_db'])} dB louder"
+    yield f"LSD (ssr_eval): {_number(found['lsd_ssr'])}"
+    if found["cutoff_hz"] is not None:
+        cutoff = f"{found['cutoff_hz']:.0f} Hz"
+        yield f"  up to {cutoff}: {_number(found['lsd_ssr_low'])}"
+        yield f"  above {cutoff}: {_number(found['lsd_ssr_high'])}"
+    yield f"LSD (AP-BWE): {_number(found['lsd_apbwe'])}"
+    yield f"offset: {found['offset_samples']} samples"
+    yield f"length: {'the same' if found['same_length'] else 'NOT the same'}"
+    if found["png"] is not None:
+        yield f"picture: {found['png']}"
+
+
+def _number(value: float | str) -> str:
+    """Three decimals, a zero without a sign; infinities and NaN come as text already."""
+    return value if isinstance(value, str) else f"{round(value, 3) + 0.0:.3f}"

@@ -31,6 +31,8 @@ from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import check_distinct, plan_targets
 from plugin_host.cli.terminal import console, emit, printable, say
 
+_KEEPS_OVERS = ("FLOAT", "DOUBLE")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -46,7 +48,9 @@ class Request:
 
 
 def extend(
-    inputs: Annotated[list[Path], typer.Argument(metavar="IN...", help="Sound files.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IN...", readable=False, help="Sound files.")
+    ],
     output: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +109,7 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
     if request.in_place:
         targets = [None] * len(sources)
     else:
-        targets = [*plan_targets(sources, output, default_target)]
+        targets = [*plan_targets(sources, output, default_target, make=not request.dry_run)]
     failures: list[int] = []
     with _progress(request) as progress:
         batch = progress.add_task("all", total=len(sources), visible=len(sources) > 1)
@@ -176,15 +180,15 @@ def _tell_report(report: dict[str, Any], request: Request) -> None:
                 continue
             say(f"  note: {note}")
         if report.get("overs"):
-            say(f"  note: {report['overs']} samples are over full scale")
+            say(f"  note: {_overs(report)}")
     if request.json:
         emit(report)
 
 
 def _sentence(report: dict[str, Any]) -> str:
     """What was done to one file, on one line."""
-    if report.get("full_band"):
-        what = "full band already, nothing to add"
+    if not report["extended"]:
+        what = "nothing to add"
     elif report.get("cutoff_hz") is not None:
         what = f"cutoff {report['cutoff_hz'] / 1000:.2f} kHz, {report['model']}"
     else:
@@ -195,6 +199,14 @@ def _sentence(report: dict[str, Any]) -> str:
     arrow = "would become" if report.get("dry_run") else "->"
     rate = report["sample_rate"]
     return f"{report['input']} {arrow} {report['output']}: {what}, {rate} Hz{took}"
+
+
+def _overs(report: dict[str, Any]) -> str:
+    """What became of samples over full scale, and what to do about it."""
+    count = f"{report['overs']} samples are over full scale"
+    if report["sample_format"] in _KEEPS_OVERS:
+        return f"{count} and kept as they are"
+    return f"{count} and were clipped; a lower --mix or --gain-hf-db, or a float file, avoids it"
 
 
 def _progress(request: Request) -> Progress:
