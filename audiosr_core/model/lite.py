@@ -110,15 +110,23 @@ class Lite(nn.Module):
         smooth = F.avg_pool1d(padded, window, stride=1)[:, 0]
         return torch.log10(smooth + 1e-30)[..., None]
 
-    def forward(self, power: Tensor, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """→ log10 power [batch, frames, bins], tonality in 0..1 [batch, frames, bands]."""
-        level = self.level(power, known)
+    def forward(
+        self, power: Tensor, known: Tensor, wanted: Tensor, cut: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """→ log10 power [batch, frames, bins], tonality in 0..1 [batch, frames, bands].
+
+        Args:
+            cut: a bin where everything known ends: `power` holds only the bins below it, and the
+                log power given only those from it on; what would be thrown away is not computed
+        """
+        level = self.level(power, known[:, :cut])
         floor = level - self.config.dynamic_range
         relative = torch.maximum(torch.log10(power + 1e-30), floor) - level
-        x = self.input(relative * known[:, None] / 4)
+        relative = relative * (known[:, None, :cut] / 4)
+        x = F.linear(relative, self.input.weight[:, :cut], self.input.bias)
         x = x + self.condition(torch.cat([known, wanted], dim=-1))[:, None]
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        head = 4 * self.head(x)
+        head = 4 * F.linear(x, self.head.weight[cut:], self.head.bias[cut:])
         return level + head.clamp(-self.config.dynamic_range - 2, 3.0), torch.sigmoid(self.gate(x))
