@@ -16,7 +16,6 @@ from audiosr_core.model.excitation import band_weights, copy_map, high_band
 from audiosr_core.model.lite import Lite
 from audiosr_core.noise import white_noise
 
-
 TILE_FRAMES = 128
 """How many frames are put together at once: what they need stays in the processor's cache."""
 
