@@ -165,6 +165,8 @@ def measure(folder: Path, minutes: list[int], speed_seconds: int) -> list[str]:
     for label, key in (("without", "seconds"), ("with", "with_start")):
         row = " | ".join(f"**{run[key] / speed_seconds:.4f}**" for run in runs)
         lines.append(f"| real-time factor, {speed_seconds} s, {label} process start | {row} |")
+    row = " | ".join(f"{run['cpu'] / speed_seconds:.4f}" for run in runs)
+    lines.append(f"| processor seconds a second, without process start; of these | {row} |")
     for stage in runs[0]["stages"]:
         row = " | ".join(f"{run['stages'][stage] / speed_seconds:.4f}" for run in runs)
         lines.append(f"| {stage} | {row} |")
