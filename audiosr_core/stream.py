@@ -28,6 +28,9 @@ from audiosr_core.splice import bandpass, end_fade, filter_same, max_half_length
 
 HighBand = NDArray[np.float32]
 
+JOINED_BLOCKS = 256
+"""Tiny blocks are joined by so many, for each of them costs a hundred bytes beside its samples."""
+
 
 FOLLOW_SECONDS = 2.0  # stride where the cutoff is measured in every chunk
 
@@ -129,7 +132,8 @@ class Stream:
         self.num_channels = num_channels
         self.region = region
         self._received = 0  # input samples so far
-        self._kept = np.zeros((num_channels, 0))  # input from self._kept_from on
+        self._blocks: list[Samples] = []  # the latest, as they came
+        self._kept: list[Samples] = []  # input from self._kept_from on; joined when a chunk is due
         self._kept_from = self.plan.at(self.plan.slice(0)[0], sample_rate)
         width = width_hz(decision.cutoff.hz, settings.transition)
         self._fade = end_fade(width, decision.rate_out)
@@ -149,7 +153,7 @@ class Stream:
 
     def flush(self) -> Samples:
         """Give the rest; the stream is over."""
-        dtype = self._kept.dtype
+        dtype = self._kept[0].dtype if self._kept else np.dtype(np.float64)
         return _added(self.flush_split(), self.num_channels, dtype)
 
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
@@ -162,10 +166,12 @@ class Stream:
             )
         check_finite(samples, self._received, self.plan.rate_in)
         if not self._received:
-            lead = np.zeros((self.num_channels, -self._kept_from), samples.dtype)
-            self._kept = np.concatenate([lead, samples], axis=1)
-        else:
-            self._kept = np.concatenate([self._kept, samples], axis=1)
+            self._kept = [np.zeros((self.num_channels, -self._kept_from), samples.dtype)]
+            self._blocks = []
+        self._blocks.append(samples.copy())  # the caller may use its block again
+        if len(self._blocks) >= JOINED_BLOCKS:
+            self._kept.append(np.concatenate(self._blocks, axis=1))
+            self._blocks = []
         self._received += samples.shape[1]
         return self._settle()
 
@@ -182,7 +188,7 @@ class Stream:
         count = plan.num_chunks(self._received)
         silence = plan.at(plan.slice(count - 1)[1], plan.rate_in) - self._received
         silence = max(0, silence)
-        self._kept = np.pad(self._kept, ((0, 0), (0, silence)))
+        self._blocks.append(np.zeros((self.num_channels, silence), self._kept[0].dtype))
         while self._index < count:
             original, high = self._next_chunk()
             size = min(original.shape[1], total_out - done)
@@ -198,7 +204,8 @@ class Stream:
     def _next_chunk(self) -> tuple[Samples, HighBand]:
         plan, index = self.plan, self._index
         first, last = (plan.at(t, plan.rate_in) for t in plan.slice(index))
-        piece = self._kept[:, first - self._kept_from : last - self._kept_from]
+        kept = self._joined()
+        piece = kept[:, first - self._kept_from : last - self._kept_from]
         stride = plan.at(plan.stride, plan.rate_out)
         if self._wanted(index):
             made = high_band(self.model, plan, index, piece, self.decision, self.settings)
@@ -215,8 +222,14 @@ class Stream:
         original = self._original(piece)
         self._index += 1
         self._kept_from = plan.at(plan.slice(self._index)[0], plan.rate_in)
-        self._kept = self._kept[:, self._kept_from - first :]
+        self._kept = [kept[:, self._kept_from - first :]]
         return original, high
+
+    def _joined(self) -> Samples:
+        """What is kept, in one piece: copied once a chunk, so that tiny blocks cost no more."""
+        if len(self._kept) + len(self._blocks) > 1:
+            self._kept, self._blocks = [np.concatenate(self._kept + self._blocks, axis=1)], []
+        return self._kept[0]
 
     @property
     def _overlap(self) -> int:

@@ -16,6 +16,9 @@ from audiosr_core.model.excitation import band_weights, copy_map, high_band
 from audiosr_core.model.lite import Lite
 from audiosr_core.noise import white_noise
 
+TILE_FRAMES = 128
+"""How many frames are put together at once: what they need stays in the processor's cache."""
+
 
 class LiteModel:
     """The embedded model; see docs/models/lite.md."""
@@ -60,14 +63,21 @@ class LiteModel:
         x = torch.from_numpy(np.pad(low, ((0, 0), (lead, 0))))
         noise = torch.from_numpy(white_noise(seed, start - lead, x.shape[1]))[None]
         spectrum, hiss = self._stft(x), self._stft(noise)
-        power = spectrum.abs().square()
-        cutoff_bin = c.bin_of(cutoff_hz)
-        known = (torch.arange(c.num_bins) < cutoff_bin).float().expand(len(x), -1)
-        level, tonality = self.network(power, known, torch.ones_like(known))
-        copied = spectrum[..., copy_map(c.num_bins, cutoff_bin)]
-        heard = (power * known[:, None]).sum(-1, keepdim=True) > 0
-        mask = (1 - known)[:, None] * heard
-        made = high_band(level, tonality @ self.bands, copied, hiss, mask)
+        cut = c.bin_of(cutoff_hz)
+        low_band = spectrum[..., :cut]
+        power = low_band.real.square() + low_band.imag.square()
+        known = (torch.arange(c.num_bins) < cut).float().expand(len(x), -1)
+        level, tonality = self.network(power, known, torch.ones_like(known), cut)
+        heard = (power.sum(-1, keepdim=True) > 0).float()
+        copies, bands = copy_map(c.num_bins, cut)[cut:], self.bands[:, cut:]
+        made = torch.zeros_like(spectrum)
+        for i in range(0, spectrum.shape[1], TILE_FRAMES):
+            at = slice(i, i + TILE_FRAMES)
+            copied = spectrum[:, at].index_select(-1, copies)
+            tonal = tonality[:, at] @ bands
+            made[:, at, cut:] = high_band(
+                level[:, at], tonal, copied, hiss[:, at, cut:], heard[:, at]
+            )
         out = torch.istft(made.mT, c.n_fft, c.hop, window=self.window, length=x.shape[1])
         return np.ascontiguousarray(out.numpy()[:, lead:])
 

@@ -121,24 +121,33 @@ class Lite(nn.Module):
 
         The highs go on from there, but a linear layer over fixed bins cannot know which are last.
         """
-        c = self.config
-        octaves = torch.log2(known.sum(-1, keepdim=True) / (torch.arange(c.num_bins) + 0.5))
-        place = 4 * octaves[:, None] - (torch.arange(c.num_edge_bands)[:, None] + 0.5)
+        bins, bands = torch.arange(relative.shape[-1]), torch.arange(self.config.num_edge_bands)
+        octaves = torch.log2(known.sum(-1, keepdim=True) / (bins + 0.5))
+        place = 4 * octaves[:, None] - (bands[:, None] + 0.5)
         weight = (1 - place.abs()).clamp_min(0) * known[:, None]
         weight = weight / weight.sum(-1, keepdim=True).clamp_min(1e-6)
         return relative @ weight.mT
 
-    def forward(self, power: Tensor, known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """→ log10 power [batch, frames, bins], tonality in 0..1 [batch, frames, bands]."""
-        level = self.level(power, known)
+    def forward(
+        self, power: Tensor, known: Tensor, wanted: Tensor, cut: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """→ log10 power [batch, frames, bins], tonality in 0..1 [batch, frames, bands].
+
+        Args:
+            cut: a bin where everything known ends: `power` holds only the bins below it, and the
+                log power given only those from it on; what would be thrown away is not computed
+        """
+        here = known[:, :cut]
+        level = self.level(power, here)
         floor = level - self.config.dynamic_range
         relative = torch.maximum(torch.log10(power + 1e-30), floor) - level
-        x = self.input(relative * known[:, None] / 4)
+        relative = relative * (here[:, None] / 4)
+        edge = self.edge_levels(relative, here)
+        x = F.linear(relative, self.input.weight[:, :cut], self.input.bias) + self.edge(edge)
         x = x + self.condition(torch.cat([known, wanted], dim=-1))[:, None]
-        edge = self.edge_levels(relative, known) / 4
-        x = x + self.edge(edge)
         for block in self.blocks:
             x = block(x)
         x = self.norm(x)
-        head = 4 * (self.head(x) + self.edge_to_head(edge))
+        head = F.linear(x, self.head.weight[cut:], self.head.bias[cut:])
+        head = 4 * (head + F.linear(edge, self.edge_to_head.weight[cut:]))
         return level + head.clamp(-self.config.dynamic_range - 2, 3.0), torch.sigmoid(self.gate(x))

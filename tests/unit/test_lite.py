@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from audiosr_core import store
 from audiosr_core.errors import ModelError
 from audiosr_core.families.lite import LiteModel
-from audiosr_core.model.excitation import COHERENT_BINS, band_weights, copy_map, direction
+from audiosr_core.model.excitation import COHERENT_BINS, band_weights, copy_map, unit
 from audiosr_core.model.lite import Lite, LiteConfig
 from audiosr_core.store import list_models, load_model, model_info
 
@@ -123,9 +123,10 @@ def test_band_weights_share_every_bin_completely() -> None:
     np.testing.assert_allclose(weights.sum(0).numpy(), 1, atol=1e-5)
 
 
-def test_direction_keeps_phase_and_leaves_nothing_alone() -> None:
-    x = torch.tensor([3 + 4j, 0j, -2j])
-    np.testing.assert_allclose(direction(x).numpy(), [0.6 + 0.8j, 0, -1j], atol=1e-7)
+def test_unit_brings_every_bin_to_one_and_leaves_nothing_alone() -> None:
+    x = torch.tensor([3 + 4j, 0j, -2e-9j])
+    y = x * unit(x.real, x.imag)
+    np.testing.assert_allclose(y.numpy(), [0.6 + 0.8j, 0, -1j], atol=1e-6)
 
 
 def test_padding_is_a_setting() -> None:
