@@ -53,7 +53,9 @@ def decide(
         low_only: per channel, nothing above 200 Hz
     """
     rate_out = output_rate(sample_rate, cutoff, settings)
-    cutoff = dataclasses.replace(cutoff, hz=min(cutoff.hz, top_edge(sample_rate, rate_out)))
+    # whole Hz: the decision is a number one can write down, give back, and get the same sound
+    edge = min(cutoff.hz, top_edge(sample_rate, rate_out))
+    cutoff = dataclasses.replace(cutoff, hz=float(round(edge)))
     follow = settings.cutoff == "follow"
     top = min(rate_out / 2, settings.ceiling_hz, MODEL_TOP_HZ)
     given = not isinstance(settings.cutoff, str)

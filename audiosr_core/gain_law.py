@@ -44,7 +44,7 @@ def measure_gain_law(
     decision: Decision,
     settings: Settings,
 ) -> float:
-    """Gain in dB for the generated band of this sound, within ±MAX_DB.
+    """Gain for the generated band of this sound, in tenths of a dB within ±MAX_DB.
 
     Args:
         read: samples start .. stop of the sound, [channels, samples]
@@ -67,7 +67,7 @@ def measure_gain_law(
         model.sample_rate,
         decision.cutoff.hz,
     )
-    return float(np.clip(TRUST * step, -MAX_DB, MAX_DB))
+    return round(float(np.clip(TRUST * step, -MAX_DB, MAX_DB)), 1)
 
 
 def step_db(
