@@ -1,4 +1,4 @@
-"""Blocks are only how a sound arrives: their size changes no bit, their memory is the caller's."""
+"""The size of blocks changes no bit, and their memory stays the caller's."""
 
 from __future__ import annotations
 
