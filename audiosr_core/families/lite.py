@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from audiosr_core.model.excitation import band_weights, copy_map, high_band
-from audiosr_core.model.lite import Lite
+from audiosr_core.model.lite import SILENT_POWER, Lite
 from audiosr_core.noise import white_noise
 
 TILE_FRAMES = 128
@@ -68,7 +68,7 @@ class LiteModel:
         power = low_band.real.square() + low_band.imag.square()
         known = (torch.arange(c.num_bins) < cut).float().expand(len(x), -1)
         level, tonality = self.network(power, known, torch.ones_like(known), cut)
-        heard = (power.sum(-1, keepdim=True) > 0).float()
+        heard = (power >= SILENT_POWER).any(-1, keepdim=True).float()
         copies, bands = copy_map(c.num_bins, cut)[cut:], self.bands[:, cut:]
         made = torch.zeros_like(spectrum)
         for i in range(0, spectrum.shape[1], TILE_FRAMES):

@@ -21,6 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SILENT_POWER = 1e-22
+"""Power of a bin below which it is silence: what filters leave behind, under −240 dBFS."""
+
+TINY = 1e-37
+"""What logarithms see instead of nothing; no denormal."""
+
 
 @dataclass(frozen=True)
 class LiteConfig:
@@ -114,7 +120,7 @@ class Lite(nn.Module):
         padded = F.pad(mean[:, None], (c.level_past, c.level_future))
         window = c.level_past + 1 + c.level_future
         smooth = F.avg_pool1d(padded, window, stride=1)[:, 0]
-        return torch.log10(smooth + 1e-30)[..., None]
+        return torch.log10(smooth.clamp_min(TINY))[..., None]
 
     def edge_levels(self, relative: Tensor, known: Tensor) -> Tensor:
         """Levels of the quarter octaves just below the cutoff, wherever it is.
@@ -138,9 +144,10 @@ class Lite(nn.Module):
                 log power given only those from it on; what would be thrown away is not computed
         """
         here = known[:, :cut]
+        power = torch.where(power < SILENT_POWER, 0.0, power)
         level = self.level(power, here)
         floor = level - self.config.dynamic_range
-        relative = torch.maximum(torch.log10(power + 1e-30), floor) - level
+        relative = torch.maximum(torch.log10(power.clamp_min(TINY)), floor) - level
         relative = relative * (here[:, None] / 4)
         edge = self.edge_levels(relative, here)
         x = F.linear(relative, self.input.weight[:, :cut], self.input.bias) + self.edge(edge)

@@ -286,11 +286,8 @@ def test_p4_half_the_level_in_is_half_the_level_out(tmp_path, name):
         report, _, y = extended(write(tmp_path / f"{halvings}.wav", x))
         assert report.extended
         back = y * 2.0**halvings - whole
-        # float32 rounds the logarithms of levels; where a sound follows digital silence, the
-        # floor under those logarithms is absolute, and the first 50 ms differ by a little more
-        assert decibel(np.square(back).sum() / np.square(whole).sum()) < -40
-        rest = slice(RATE // 10, None)
-        assert decibel(np.square(back[:, rest]).sum() / np.square(whole[:, rest]).sum()) < -75
+        # float32 rounds the logarithms of levels, nothing else
+        assert decibel(np.square(back).sum() / np.square(whole).sum()) < -120
 
 
 # ---- P5, position does not matter
