@@ -26,6 +26,10 @@ def evaluate(
         int | None, typer.Option(min=1, metavar="N", help="At most this many sounds.")
     ] = None,
     no_visqol: Annotated[bool, typer.Option("--no-visqol", help="Leave ViSQOL out.")] = False,
+    visqol_files: Annotated[
+        int | None,
+        typer.Option("--visqol-files", min=1, metavar="N", help="ViSQOL on so many sounds only."),
+    ] = None,
     rates: Annotated[
         str, typer.Option("--rates", metavar="HZ,...", help="Input rates to extend from.")
     ] = "16000,32000",
@@ -48,6 +52,7 @@ def evaluate(
         _rates(rates),
         metrics=METRICS[:-1] if no_visqol else METRICS,
         input_kind="low-rate" if low_rate else "stored",
+        visqol_files=visqol_files,
     )
     if json:
         emit(table.as_dict())
