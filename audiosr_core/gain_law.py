@@ -27,7 +27,7 @@ from audiosr_core.settings import Settings
 
 BELOW = (0.85, 0.96)  # of the cutoff: where the original is measured
 ABOVE = (1.04, 1.15)  # likewise the generated band
-TRUST = 0.75  # share of the step that is corrected; docs/models/lite.md has the measurement
+TRUST = 0.5  # share of the step that is corrected; docs/models/lite.md has the measurement
 MAX_DB = 8.0
 PROBES = 4  # places in the sound
 PROBE_SECONDS = 2
