@@ -46,6 +46,7 @@ BAND_END_DB = 12.0  # this far under the last half octave, the band has ended
 DB = 10.0 / np.log(10.0)
 DOUBT = 0.35  # an edge of less confidence is looked at again
 DOUBT_HZ = 3_000.0  # and below this it is dropped, unless the floor bears it out
+DOUBT_DEPTH_DB = 55.0  # an edge that low falls deeper, where a filter made it
 CLIFF_DB = 30.0  # more than a natural slope falls in a third of an octave
 CLIFF_SIZE = 8192
 SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what is rare
@@ -104,6 +105,8 @@ def find_cutoff(spectrum: LongTermSpectrum) -> Cutoff:
         return Cutoff(end, 1.0 - doubt, True, note)
     features = confidence_features(best, found, evidence(best))
     confidence = _probability(float(np.dot(CONFIDENCE, features)))
+    if best.hz < DOUBT_HZ and best.depth_db < DOUBT_DEPTH_DB:
+        confidence = min(confidence, DOUBT - 0.05)  # what lies above is no floor: it is sound
     full_band = best.hz >= min(FULL_BAND_FRACTION * nyquist, FULL_BAND_HZ)
     note = "full band" if full_band else f"falls {best.depth_db:.0f} dB at {best.hz:.0f} Hz"
     return Cutoff(best.hz, confidence, full_band, note)
