@@ -33,7 +33,7 @@ PROBES = 4  # places in the sound
 PROBE_SECONDS = 2
 CONTEXT_SECONDS = 1
 SIZE = 2048
-SILENT_DB = -190.0
+HEARD_DB = 60.0  # below the loudest frame that still says something
 
 
 def measure_gain_law(
@@ -78,7 +78,7 @@ def step_db(
 ) -> float:
     """How far the generated band starts below the original, dB; levels in dB, [bins, frames].
 
-    Frames in which either is silent say nothing.
+    Frames in which either is all but silent say nothing.
     """
     ratio = np.arange(len(original)) * sample_rate / (2 * len(original) - 2) / cutoff_hz
     below = original[(ratio > BELOW[0]) & (ratio < BELOW[1])]
@@ -86,7 +86,7 @@ def step_db(
     if not below.size or not above.size:
         return 0.0
     below, above = below.mean(axis=0), above.mean(axis=0)
-    heard = (below > SILENT_DB) & (above > SILENT_DB)
+    heard = (below > below.max() - HEARD_DB) & (above > above.max() - HEARD_DB)
     return float(np.mean(below[heard] - above[heard])) if heard.any() else 0.0
 
 
@@ -102,4 +102,4 @@ def _levels(x: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     if x.shape[1] < SIZE:
         x = np.pad(x, ((0, 0), (0, SIZE - x.shape[1])))
     _, _, power = signal.spectrogram(x, sample_rate, ("kaiser", 10.0), SIZE, SIZE // 2)
-    return np.asarray(10 * np.log10(np.concatenate(list(power), axis=1) + 1e-20))
+    return np.asarray(10 * np.log10(np.concatenate(list(power), axis=1) + 1e-40))

@@ -81,7 +81,7 @@ def job_extend(source: str, cutoff: str) -> dict[str, Any]:
     clock.watch(extend_file.Reader, "read", "read")
     clock.watch(engine.SpectrumMeter, "push", "analysis")
     clock.watch(engine, "find_cutoff", "analysis")
-    clock.watch(engine, "measure_gain_law", "gain law (8 probes)")
+    clock.watch(engine, "measure_gain_law", "gain law (4 probes)")
     clock.watch(stream, "resample", "resample, both ways")
     clock.watch(stream, "filter_same", "splice filter")
     clock.watch(lite.LiteModel, "_stft", "STFT")
