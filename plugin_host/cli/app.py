@@ -31,7 +31,7 @@ from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
 from plugin_host.cli.commands.paths import paths
 from plugin_host.cli.knobs import with_knobs
-from plugin_host.cli.terminal import say, write
+from plugin_host.cli.terminal import interrupted, say, write
 
 app = typer.Typer(
     name="audiosr-bridge",
@@ -71,6 +71,8 @@ def _root(
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
     try:
         if sys.stdout is not None:
@@ -91,6 +93,8 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else EXIT_OK
     except AudioSRError as error:
+        if interrupted.is_set():  # it fell into a library's callback, which made it an error
+            return _fail("interrupted", EXIT_INTERRUPTED, False)
         return _fail(str(error), error.exit_code, debug)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", EXIT_INTERRUPTED, False)
@@ -119,4 +123,5 @@ def _fail(text: str, code: int, debug: bool) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    interrupted.set()
     raise KeyboardInterrupt

@@ -9,12 +9,16 @@ import json
 import math
 import os
 import sys
+import threading
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from audiosr_core.errors import FileError
+
+interrupted = threading.Event()
+"""Set by an interruption: one that fell into a library's callback comes back as its error."""
 
 
 class _Stderr(Console):

@@ -41,7 +41,14 @@ def start(folder, *arguments):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "plugin_host.cli", "extend", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(
+        command, cwd=folder, env=env, stdout=pipe, stderr=pipe, preexec_fn=_hear_interrupts
+    )
+
+
+def _hear_interrupts():
+    """As from a terminal: a suite started in the background inherits SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def extend(folder, *arguments):

@@ -29,7 +29,7 @@ from audiosr_core.settings import Settings
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import check_distinct, plan_targets
-from plugin_host.cli.terminal import console, emit, printable, say
+from plugin_host.cli.terminal import console, emit, interrupted, printable, say
 
 _KEEPS_OVERS = ("FLOAT", "DOUBLE")
 
@@ -124,6 +124,8 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
                     raise target
                 report = _extend_one(source, target, request, tell)
             except AudioSRError as error:
+                if interrupted.is_set():
+                    raise KeyboardInterrupt from error
                 failures.append(error.exit_code)
                 _tell_failure(source, error, request)
             else:
