@@ -127,11 +127,11 @@ _PARTS = {
 def config_from(values: Mapping[str, Any]) -> AudioSRConfig:
     """The config that `as_dict` gave, back from JSON; ModelError if it is not one."""
     try:
-        parts = {
+        parts: dict[str, Any] = {
             name: part(**{k: _as_tuple(v) for k, v in values[name].items()})
             for name, part in _PARTS.items()
         }
-        rest = {k: float(v) for k, v in values.items() if k not in _PARTS}
+        rest: dict[str, Any] = {k: float(v) for k, v in values.items() if k not in _PARTS}
         return AudioSRConfig(**parts, **rest)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"this is no config of an audiosr model: {error!r}") from error
