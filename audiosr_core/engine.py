@@ -8,6 +8,7 @@ extend    a sound                 → a sound      analyse, one push, a flush
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -40,12 +41,14 @@ class Engine:
         sample_rate: int,
         num_channels: int,
         settings: Settings,
+        on_step: Callable[[], None] = lambda: None,
     ) -> Decision:
         """Everything that is decided once for a sound.
 
         Args:
             blocks: the whole sound, in order, in blocks of any size
             read: random access to the same sound, for the gain law
+            on_step: called all along while the model works; raise from it to cancel
 
         Raises:
             NotFiniteError: with the place of the first NaN or Inf
@@ -53,11 +56,12 @@ class Engine:
         check_format(sample_rate, num_channels)
         model = self.model(settings)
         meter = SpectrumMeter(sample_rate, num_channels)
-        total = 0
+        total, peak = 0, 0.0
         for block in blocks:
             check_finite(block, total, sample_rate)
             meter.push(block)
             total += block.shape[1]
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
         spectrum = meter.spectrum()
         if isinstance(settings.cutoff, str):
             pieces = (read(a, b) for a, b in _places(total, sample_rate))
@@ -68,7 +72,8 @@ class Engine:
         decision = decide(sample_rate, cutoff, spectrum.silent, low_only, settings)
         if not decision.extends:
             return decision
-        gain_db = measure_gain_law(model, read, total, sample_rate, decision, settings)
+        decision = dataclasses.replace(decision, peak=_rounded(peak))
+        gain_db = measure_gain_law(model, read, total, sample_rate, decision, settings, on_step)
         return dataclasses.replace(decision, gain_db=gain_db)
 
     def open(
@@ -78,10 +83,12 @@ class Engine:
         settings: Settings,
         decision: Decision,
         region: tuple[int, int] | None = None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> Stream:
-        """A stream for one sound; see `Stream` for `region`."""
+        """A stream for one sound; see `Stream` for `region` and `on_step`."""
         check_format(sample_rate, num_channels)
-        return Stream(self.model(settings), sample_rate, num_channels, settings, decision, region)
+        model = self.model(settings)
+        return Stream(model, sample_rate, num_channels, settings, decision, region, on_step)
 
     def extend(self, audio: Audio, settings: Settings) -> Audio:
         """A file is a stream of one block."""
@@ -97,6 +104,11 @@ class Engine:
     def model(settings: Settings) -> Model:
         """The model of these settings, loaded once per process."""
         return load_model(settings.model)
+
+
+def _rounded(peak: float) -> float:
+    """To 0.1 dB: a number one can write down, give back, and get the same sound."""
+    return float(10 ** (round(20 * math.log10(peak), 1) / 20)) if peak > 0 else 1.0
 
 
 def _places(num_samples: int, sample_rate: int) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from scipy import signal
 
 from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
-from audiosr_core.families import Model
+from audiosr_core.families import Condition, Model
 from audiosr_core.resample import resample
 from audiosr_core.settings import Settings
 
@@ -43,6 +43,7 @@ def measure_gain_law(
     sample_rate: int,
     decision: Decision,
     settings: Settings,
+    on_step: Callable[[], None] = lambda: None,
 ) -> float:
     """Gain for the generated band of this sound, in tenths of a dB within ±MAX_DB.
 
@@ -50,6 +51,7 @@ def measure_gain_law(
         read: samples start .. stop of the sound, [channels, samples]
     """
     rows = [i for i, skip in enumerate(decision.skipped) if not skip]
+    condition = Condition(decision.cutoff.hz, settings, decision.peak, on_step)
     original, generated = [], []
     for start in _places(num_samples, sample_rate):
         first = max(0, start - CONTEXT_SECONDS * sample_rate)
@@ -57,7 +59,7 @@ def measure_gain_law(
         piece = read(first, stop)[rows].astype(np.float32)
         low = resample(piece, sample_rate, model.sample_rate)
         place = first // sample_rate * model.sample_rate
-        made = model.generate(low, place, decision.cutoff.hz, settings.seed)
+        made = model.generate(low, place, condition)
         lead = (start - first) // sample_rate * model.sample_rate
         original.append(_levels(low[:, lead:], model.sample_rate))
         generated.append(_levels(made[:, lead:], model.sample_rate))

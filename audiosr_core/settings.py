@@ -27,9 +27,16 @@ class Knob:
     maximum: float | None = None
     unit: str = ""
     words: tuple[str, ...] = ()  # accepted instead of a number
+    choices: tuple[str, ...] = ()  # the only texts that are accepted
+    whole: bool = False  # whole numbers only
 
     def check(self, value: Any) -> Any:
         """The value in the knob's own type, or SettingsError."""
+        if self.choices:
+            if value not in self.choices:
+                wanted = ", ".join(self.choices)
+                raise SettingsError(f"{self.name} must be one of {wanted}, got {value!r}")
+            return value
         if isinstance(value, str) and (value in self.words or self.is_text):
             return value
         if self.is_text:
@@ -40,7 +47,7 @@ class Knob:
             number = float(value)
         except (TypeError, ValueError):
             raise SettingsError(f"{self.name} must be {self.range_text}, got {value!r}") from None
-        if isinstance(self.default, int) or self.name == "rate":
+        if self.whole:
             if number != number // 1:
                 raise SettingsError(f"{self.name} must be a whole number, got {value!r}")
             number = int(number)
@@ -69,6 +76,8 @@ def knob(
     *,
     help: str,
     words: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    whole: bool = False,
 ) -> Any:
     """Declare one knob as a dataclass field."""
     return dataclasses.field(
@@ -79,6 +88,8 @@ def knob(
             "unit": unit,
             "help": help,
             "words": words,
+            "choices": choices,
+            "whole": whole,
         },
     )
 
@@ -88,9 +99,9 @@ class Settings:
     """How to extend one sound. Checked where it is made, and trusted ever after."""
 
     model: str = knob("lite", help="which model generates the high band")
-    seed: int = knob(0, 0, 2**32 - 1, help="the same seed gives the same samples")
+    seed: int = knob(0, 0, 2**32 - 1, whole=True, help="the same seed gives the same samples")
     rate: int | Literal["auto", "keep"] = knob(
-        "auto", 8_000, 192_000, "Hz", words=("auto", "keep"),
+        "auto", 8_000, 192_000, "Hz", words=("auto", "keep"), whole=True,
         help="output rate: auto keeps the input's where there is room for a new band, else 48 kHz",
     )  # fmt: skip
     cutoff: float | Literal["auto", "follow"] = knob(
@@ -103,6 +114,34 @@ class Settings:
     ceiling_hz: float = knob(24_000, 2_000, 24_000, "Hz", help="nothing is generated above this")
     mix: float = knob(1.0, 0.0, 1.0, help="how much of the generated high band is added")
     gain_hf_db: float = knob(0.0, -24.0, 12.0, "dB", help="level of the generated high band")
+
+    mode: str = knob(
+        "product", choices=("product", "reference"),
+        help="the product, or the published AudioSR pipeline as it is, for comparisons",
+    )  # fmt: skip
+    sampler: str = knob(
+        "auto", choices=("auto", "dpm++2m", "unipc", "ddim", "ddim-trailing"),
+        help="how a diffusion model walks from noise to sound; auto is the model's own",
+    )  # fmt: skip
+    steps: int | Literal["auto"] = knob(
+        "auto", 1, 1000, words=("auto",), whole=True,
+        help="denoising steps of a diffusion model; auto is the model's own",
+    )  # fmt: skip
+    guidance_scale: float = knob(
+        3.5, 1.0, 20.0, help="how strongly a diffusion model is held to the sound; 1 is not at all"
+    )
+    guidance_from: float = knob(
+        1.0, 0.0, 1.0, help="noise level at which guidance begins, 1 being pure noise"
+    )
+    guidance_to: float = knob(0.0, 0.0, 1.0, help="noise level at which guidance ends")
+    eta: float | Literal["auto"] = knob(
+        "auto", 0.0, 1.0, words=("auto",),
+        help="fresh noise at every step of a ddim sampler: 0 for none, 1 as in the paper",
+    )  # fmt: skip
+    joins: str = knob(
+        "crossfade", choices=("crossfade", "joint"),
+        help="how a diffusion model's windows meet: each on its own, or denoised together",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, one in KNOBS.items():

@@ -10,7 +10,8 @@ grid, and each is a function of its own slice of the input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from audiosr_core.crossfade import join
 from audiosr_core.cutoff import DOUBT, cutoff_of, second_look
 from audiosr_core.decision import Decision, top_edge
 from audiosr_core.errors import AudioError
-from audiosr_core.families import Model
+from audiosr_core.families import Condition, Model
 from audiosr_core.resample import CONTEXT_SECONDS, output_length, resample
 from audiosr_core.settings import Settings
 from audiosr_core.splice import bandpass, end_fade, filter_same, max_half_length, width_hz
@@ -32,21 +33,23 @@ JOINED_BLOCKS = 256
 """Tiny blocks are joined by so many, for each of them costs a hundred bytes beside its samples."""
 
 
-FOLLOW_SECONDS = 2.0  # stride where the cutoff is measured in every chunk
+def plan_for(model: Model, rate_in: int, decision: Decision, settings: Settings) -> ChunkPlan:
+    """The chunks of a sound for this model; slices begin on the model's grid."""
+    rate = model.sample_rate
+    reach = max_half_length(rate) / rate + 2 * CONTEXT_SECONDS
+    grid = model.grid_samples / rate
 
+    def on_grid(seconds: float) -> float:
+        return math.ceil(seconds / grid - 1e-9) * grid
 
-def plan_for(model: Model, rate_in: int, decision: Decision) -> ChunkPlan:
-    """The chunks of a sound for this model; shorter ones where the cutoff is followed."""
-    stride = model.chunk_seconds
-    reach = max_half_length(model.sample_rate) / model.sample_rate + 2 * CONTEXT_SECONDS
     return plan_chunks(
         rate_in,
-        model.sample_rate,
+        rate,
         decision.rate_out,
-        stride_seconds=min(stride, FOLLOW_SECONDS) if decision.follow else stride,
+        stride_seconds=model.stride_seconds(settings),
         overlap_seconds=model.overlap_seconds,
-        past_seconds=model.past_samples / model.sample_rate + reach,
-        future_seconds=model.future_samples / model.sample_rate + reach,
+        past_seconds=on_grid(model.past_samples / rate + reach),
+        future_seconds=on_grid(model.future_samples / rate + reach),
     )
 
 
@@ -57,6 +60,7 @@ def high_band(
     piece: Samples,
     decision: Decision,
     settings: Settings,
+    on_step: Callable[[], None] = lambda: None,
 ) -> HighBand:
     """What is added to chunk `index`, at the output rate, [channels, core].
 
@@ -64,6 +68,7 @@ def high_band(
 
     Args:
         piece: the chunk's slice of the input, [channels, slice]
+        on_step: called all along; raise from it to cancel
     """
     start, end = plan.core(index)
     first, _ = plan.slice(index)
@@ -78,7 +83,8 @@ def high_band(
         return out
     different = _different(piece, rows)  # mono in two channels is computed once, and stays mono
     low = resample(piece[different].astype(np.float32), plan.rate_in, plan.rate_model)
-    made = model.generate(low, plan.at(first, plan.rate_model), cutoff_hz, settings.seed)
+    condition = Condition(cutoff_hz, settings, decision.peak, on_step)
+    made = model.generate(low, plan.at(first, plan.rate_model), condition)
     taps = bandpass(plan.rate_model, cutoff_hz, settings.transition, settings.ceiling_hz)
     made = filter_same(made, taps)
     gain = settings.mix * 10 ** ((settings.gain_hf_db + decision.gain_db) / 20)
@@ -116,6 +122,7 @@ class Stream:
     Args:
         region: input samples start, stop; nothing is added outside, and what is inside equals
             the same place of the whole render
+        on_step: called all along while a chunk is computed; raise from it to cancel
     """
 
     def __init__(
@@ -126,9 +133,11 @@ class Stream:
         settings: Settings,
         decision: Decision,
         region: tuple[int, int] | None = None,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.settings, self.decision = model, settings, decision
-        self.plan = plan_for(model, sample_rate, decision)
+        self.plan = plan_for(model, sample_rate, decision, settings)
+        self._on_step = on_step
         self.num_channels = num_channels
         self.region = region
         self._received = 0  # input samples so far
@@ -208,7 +217,9 @@ class Stream:
         piece = kept[:, first - self._kept_from : last - self._kept_from]
         stride = plan.at(plan.stride, plan.rate_out)
         if self._wanted(index):
-            made = high_band(self.model, plan, index, piece, self.decision, self.settings)
+            made = high_band(
+                self.model, plan, index, piece, self.decision, self.settings, self._on_step
+            )
         else:
             made = np.zeros((self.num_channels, stride + self._overlap), np.float32)
         if self._tail is not None and self._overlap:

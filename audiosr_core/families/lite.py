@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audiosr_core.families import Condition
 from audiosr_core.model.excitation import band_weights, copy_map, high_band
 from audiosr_core.model.lite import SILENT_POWER, Lite
 from audiosr_core.noise import white_noise
+from audiosr_core.settings import Settings
 
 TILE_FRAMES = 128
 """How many frames are put together at once: what they need stays in the processor's cache."""
@@ -23,7 +25,6 @@ TILE_FRAMES = 128
 class LiteModel:
     """The embedded model; see docs/models/lite.md."""
 
-    chunk_seconds = 8.0
     overlap_seconds = 0.04
 
     def __init__(self, network: Lite, id: str = "lite") -> None:
@@ -36,6 +37,13 @@ class LiteModel:
     @property
     def sample_rate(self) -> int:
         return self.config.sample_rate
+
+    def stride_seconds(self, settings: Settings) -> float:
+        return 2.0 if settings.cutoff == "follow" else 8.0
+
+    @property
+    def grid_samples(self) -> int:
+        return 1  # frames lie on the absolute hop grid whatever the slice: see `generate`
 
     @property
     def past_samples(self) -> int:
@@ -55,15 +63,17 @@ class LiteModel:
 
     @torch.inference_mode()
     def generate(
-        self, low: NDArray[np.float32], start: int, cutoff_hz: float, seed: int
+        self, low: NDArray[np.float32], start: int, condition: Condition
     ) -> NDArray[np.float32]:
         """See `families.Model`. Frames lie on multiples of the hop in absolute time."""
         c = self.config
         lead = start % c.hop  # back to the grid: these samples are context, taken as silence
         x = torch.from_numpy(np.pad(low, ((0, 0), (lead, 0))))
-        noise = torch.from_numpy(white_noise(seed, start - lead, x.shape[1]))[None]
+        noise = torch.from_numpy(white_noise(condition.settings.seed, start - lead, x.shape[1]))[
+            None
+        ]
         spectrum, hiss = self._stft(x), self._stft(noise)
-        cut = c.bin_of(cutoff_hz)
+        cut = c.bin_of(condition.cutoff_hz)
         low_band = spectrum[..., :cut]
         power = low_band.real.square() + low_band.imag.square()
         known = (torch.arange(c.num_bins) < cut).float().expand(len(x), -1)
@@ -72,6 +82,7 @@ class LiteModel:
         copies, bands = copy_map(c.num_bins, cut)[cut:], self.bands[:, cut:]
         made = torch.zeros_like(spectrum)
         for i in range(0, spectrum.shape[1], TILE_FRAMES):
+            condition.on_step()
             at = slice(i, i + TILE_FRAMES)
             copied = spectrum[:, at].index_select(-1, copies)
             tonal = tonality[:, at] @ bands

@@ -70,6 +70,7 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    sys.unraisablehook = _unraisable
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
         signal.signal(signal.SIGINT, _interrupt)
@@ -120,6 +121,12 @@ def _fail(text: str, code: int, debug: bool) -> int:
         traceback.print_exc()
     say(f"error: {text}", "red")
     return code
+
+
+def _unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """An interruption inside a library's callback is told once, by `run`, and not by Python."""
+    if not isinstance(problem.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(problem)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from audiosr_core import store
 from audiosr_core.errors import ModelError
+from audiosr_core.families import Condition
 from audiosr_core.families.lite import LiteModel
 from audiosr_core.model.excitation import COHERENT_BINS, band_weights, copy_map, unit
 from audiosr_core.model.lite import Lite, LiteConfig
+from audiosr_core.settings import Settings
 from audiosr_core.store import list_models, load_model, model_info
 
 
@@ -24,6 +26,10 @@ def model() -> LiteModel:
     loaded = load_model("lite")
     assert isinstance(loaded, LiteModel)
     return loaded
+
+
+def told(cutoff_hz: float, seed: int) -> Condition:
+    return Condition(cutoff_hz, Settings(seed=seed))
 
 
 def sound(n: int, seed: int = 0, channels: int = 1) -> NDArray[np.float32]:
@@ -45,9 +51,9 @@ def test_the_embedded_model_is_what_its_card_says() -> None:
 @pytest.mark.parametrize("start", [-12_345, 0, 777, 10**9 + 1])
 def test_a_gain_at_the_input_is_the_same_gain_at_the_output(model: LiteModel, start: int) -> None:
     x = sound(40_000)
-    y = model.generate(x, start, 5_500.0, 1)
+    y = model.generate(x, start, told(5_500.0, 1))
     for gain in (1 / 64, 0.3, 2.5):  # levels go through a logarithm: -94 dB of rounding
-        scaled = model.generate(x * np.float32(gain), start, 5_500.0, 1)
+        scaled = model.generate(x * np.float32(gain), start, told(5_500.0, 1))
         np.testing.assert_allclose(scaled, y * gain, atol=2e-5 * gain * np.abs(y).max())
 
 
@@ -57,17 +63,17 @@ def test_what_lies_outside_the_declared_context_has_no_say(model: LiteModel) -> 
     mixed = z.copy()
     first, last = a - model.past_samples, b + model.future_samples
     mixed[:, first:last] = x[:, first:last]
-    one, two = (model.generate(s, 0, 5_500.0, 1)[:, a:b] for s in (x, mixed))
+    one, two = (model.generate(s, 0, told(5_500.0, 1))[:, a:b] for s in (x, mixed))
     np.testing.assert_allclose(one, two, atol=1e-5 * np.abs(one).max())
     mixed[:, last - 1 - model.future_samples] += 0.1  # inside, it has
-    assert not np.allclose(model.generate(mixed, 0, 5_500.0, 1)[:, a:b], one)
+    assert not np.allclose(model.generate(mixed, 0, told(5_500.0, 1))[:, a:b], one)
 
 
 def test_a_place_is_the_same_in_every_slice(model: LiteModel) -> None:
     x = sound(120_000)
-    whole = model.generate(x, 0, 5_500.0, 3)
+    whole = model.generate(x, 0, told(5_500.0, 3))
     for start in (256, 10_001, 33_333):
-        part = model.generate(x[:, start:], start, 5_500.0, 3)
+        part = model.generate(x[:, start:], start, told(5_500.0, 3))
         inner = slice(model.past_samples, 60_000)
         expected = whole[:, start:][:, inner]
         np.testing.assert_allclose(part[:, inner], expected, atol=1e-5 * np.abs(expected).max())
@@ -75,22 +81,25 @@ def test_a_place_is_the_same_in_every_slice(model: LiteModel) -> None:
 
 def test_channels_do_not_hear_each_other_and_share_the_noise(model: LiteModel) -> None:
     x = sound(30_000, channels=2)
-    both = model.generate(x, 0, 5_500.0, 1)
+    both = model.generate(x, 0, told(5_500.0, 1))
     for c in range(2):
-        alone = model.generate(x[c : c + 1], 0, 5_500.0, 1)
+        alone = model.generate(x[c : c + 1], 0, told(5_500.0, 1))
         np.testing.assert_allclose(both[c : c + 1], alone, atol=1e-5 * np.abs(alone).max())
-    same = model.generate(np.repeat(x[:1], 2, axis=0), 0, 5_500.0, 1)
+    same = model.generate(np.repeat(x[:1], 2, axis=0), 0, told(5_500.0, 1))
     np.testing.assert_allclose(same[0], same[1], atol=1e-5 * np.abs(same).max())
 
 
 def test_seeds_differ_and_silence_stays_silence(model: LiteModel) -> None:
     x = sound(30_000)
-    assert not np.array_equal(model.generate(x, 0, 5_500.0, 1), model.generate(x, 0, 5_500.0, 2))
-    assert not model.generate(np.zeros_like(x), 0, 5_500.0, 1).any()
+    assert not np.array_equal(
+        model.generate(x, 0, told(5_500.0, 1)),
+        model.generate(x, 0, told(5_500.0, 2)),
+    )
+    assert not model.generate(np.zeros_like(x), 0, told(5_500.0, 1)).any()
 
 
 def test_it_continues_a_spectrum_rather_than_falling_silent_or_shouting(model: LiteModel) -> None:
-    y = model.generate(sound(96_000), 0, 6_000.0, 1)
+    y = model.generate(sound(96_000), 0, told(6_000.0, 1))
     power = np.abs(np.fft.rfft(y[0])) ** 2
     f = np.fft.rfftfreq(y.shape[1], 1 / 48_000)
     known = np.abs(np.fft.rfft(sound(96_000)[0])) ** 2

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from audiosr_core.families import Condition
 from audiosr_core.training import corpus, synthetic
 from audiosr_core.training.batches import Batches, codec_holes, response
 from audiosr_core.training.export import export
@@ -140,5 +141,5 @@ def test_training_learns_resumes_and_exports_what_the_engine_loads(
     assert all(changed)  # the gate learns, too
     export(tmp_path / "stage2.pt", tmp_path, "tiny")
     monkeypatch.setattr(store, "EMBEDDED", tmp_path)
-    y = store.load_model("tiny").generate(np.ones((1, 9_000), np.float32), 0, 4_000.0, 0)
+    y = store.load_model("tiny").generate(np.ones((1, 9_000), np.float32), 0, Condition(4_000.0))
     assert np.isfinite(y).all()

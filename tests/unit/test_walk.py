@@ -18,6 +18,7 @@ from audiosr_core.crossfade import correlation, join, weights
 from audiosr_core.cutoff import Cutoff
 from audiosr_core.decision import Decision, decide
 from audiosr_core.errors import AudioError, NotFiniteError
+from audiosr_core.families import Condition
 from audiosr_core.noise import BLOCK, white_noise
 from audiosr_core.resample import output_length, resample
 from audiosr_core.settings import Settings
@@ -47,13 +48,16 @@ class NoiseModel:
     sample_rate = 48_000
     past_samples = 480
     future_samples = 480
-    chunk_seconds = 0.4
     overlap_seconds = 0.02
+    grid_samples = 1
+
+    def stride_seconds(self, settings: Settings) -> float:
+        return 0.4
 
     def generate(
-        self, low: NDArray[np.float32], start: int, cutoff_hz: float, seed: int
+        self, low: NDArray[np.float32], start: int, condition: Condition
     ) -> NDArray[np.float32]:
-        noise = white_noise(seed, start, low.shape[1])
+        noise = white_noise(condition.settings.seed, start, low.shape[1])
         return np.tile(0.05 * noise, (len(low), 1))
 
 
@@ -61,7 +65,7 @@ class ForgetfulModel(NoiseModel):
     """Other noise in every chunk: what a diffusion model without shared noise would give."""
 
     def generate(
-        self, low: NDArray[np.float32], start: int, cutoff_hz: float, seed: int
+        self, low: NDArray[np.float32], start: int, condition: Condition
     ) -> NDArray[np.float32]:
         noise = np.random.default_rng(start % 2**32).normal(size=low.shape)
         return (0.05 * noise).astype(np.float32)
@@ -71,7 +75,7 @@ class LowCopyModel(NoiseModel):
     """Gives back what it sees: an identity at the model's rate."""
 
     def generate(
-        self, low: NDArray[np.float32], start: int, cutoff_hz: float, seed: int
+        self, low: NDArray[np.float32], start: int, condition: Condition
     ) -> NDArray[np.float32]:
         return low
 
@@ -286,7 +290,7 @@ def test_joins_have_no_step_and_no_spike(model: NoiseModel) -> None:
     x = np.zeros((1, 30 * rate), np.float32)
     x[0] = noise(1, x.shape[1], 3)[0]
     added = (walk(x, rate, model=model) - x)[0].astype(np.float64)
-    stride = round(model.chunk_seconds * rate)
+    stride = round(model.stride_seconds(Settings()) * rate)
     folded = added[: len(added) // stride * stride].reshape(-1, stride)[2:-2]
     level = 10 * np.log10(np.convolve((folded**2).mean(0), np.ones(960) / 960, "same")[960:-960])
     # 960 samples of 70 chunks: the level of noise itself spreads by 0.03 dB
