@@ -18,7 +18,12 @@ from audiosr_core.diffusion.guidance import guided
 from audiosr_core.diffusion.joint import joint
 from audiosr_core.diffusion.samplers import sample_ddim, sample_dpmpp_2m, sample_unipc
 from audiosr_core.diffusion.schedule import Schedule, cosine_schedule
-from audiosr_core.diffusion.timesteps import Step, steps_reference, steps_trailing
+from audiosr_core.diffusion.timesteps import (
+    Step,
+    steps_reference,
+    steps_solver,
+    steps_trailing,
+)
 
 __all__ = [
     "SAMPLERS",
@@ -32,6 +37,7 @@ __all__ = [
     "sample_dpmpp_2m",
     "sample_unipc",
     "steps_reference",
+    "steps_solver",
     "steps_trailing",
 ]
 
@@ -46,7 +52,7 @@ class Sampler(NamedTuple):
 SAMPLERS = {
     "ddim": Sampler(steps_reference, sample_ddim),
     "ddim-trailing": Sampler(steps_trailing, sample_ddim),
-    "dpm++2m": Sampler(steps_trailing, sample_dpmpp_2m),
-    "unipc": Sampler(steps_trailing, sample_unipc),
+    "dpm++2m": Sampler(steps_solver, sample_dpmpp_2m),
+    "unipc": Sampler(steps_solver, sample_unipc),
 }
 """What a user may ask for, by name; see docs/diffusion.md for which one when."""
