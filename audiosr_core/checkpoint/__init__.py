@@ -58,7 +58,7 @@ def import_model(
 
     Args:
         source: a torch zip or safetensors file
-        id: the model's name; None: by its SHA-256 if it is a published file, else by the file's name
+        id: the model's name; None: from the SHA-256 of a published file, else from the file's name
         force: replace a model of that name
         dtype: ``fp32``, ``fp16`` or None: as in the file
         config: sizes of the networks, as of `AudioSRConfig.as_dict`, if not the published ones
@@ -69,12 +69,9 @@ def import_model(
         ModelError: the file is unfit, or cannot be read or stored
         UsageError: the id or dtype makes no sense
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"a dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    check_import(id, force=force, dtype=dtype)
     name = name or source.name
     source = _regular(source)
-    if id is not None:
-        store.check_new(id, force)
     with store.staging() as folder:
         request = {
             "source": str(source),
@@ -91,6 +88,14 @@ def import_model(
             notes = [f"not the published file of {id}: another SHA-256", *notes]
         card = _card(id, name, facts, notes)
         return Imported(store.install(folder, card, force), notes)
+
+
+def check_import(id: str | None, *, force: bool = False, dtype: str | None = None) -> None:
+    """What can be said against an import before the file is there: UsageError."""
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"a dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if id is not None:
+        store.check_new(id, force)
 
 
 def _card(id: str, name: str, facts: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

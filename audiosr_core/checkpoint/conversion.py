@@ -1,6 +1,6 @@
 """From a foreign checkpoint to our safetensors, tensor by tensor.
 
-    mapped source ── one tensor ── compared with its copy ── another dtype? ── finite? ── written
+mapped source ── one tensor ── compared with its copy ── another dtype? ── finite? ── written
 """
 
 from __future__ import annotations
