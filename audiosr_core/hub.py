@@ -20,6 +20,7 @@ import platformdirs
 
 from audiosr_core.errors import ModelError
 from audiosr_core.published import Published
+from audiosr_core.store import hash_file
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -29,7 +30,6 @@ class Download:
     """A file from the hub."""
 
     path: Path
-    sha256: str | None  # what it must have, where that is known
     removable: Path | None  # our folder that holds it; None if it lies in the hub's own cache
 
     def remove(self) -> None:
@@ -61,7 +61,9 @@ def download(published: Published) -> Download:
     where = (published.repository, published.file)
     cached = hub.try_to_load_from_cache(*where, revision=published.revision)
     if isinstance(cached, str):
-        return Download(Path(cached), published.sha256 or _told_hash(Path(cached)), None)
+        found = Download(Path(cached), None)
+        _check_whole(published, found, _told_hash(found.path))
+        return found
     folder = download_folder()
     try:
         url = hub.hf_hub_url(*where, revision=published.revision)
@@ -75,7 +77,9 @@ def download(published: Published) -> Download:
     except Exception as error:  # of the library, of its HTTP client, of the system
         raise ModelError(_sentence(published, error)) from error
     mine = folder / f"models--{published.repository.replace('/', '--')}"
-    return Download(Path(path), published.sha256 or _as_hash(told.etag), mine)
+    fetched = Download(Path(path), mine)
+    _check_whole(published, fetched, _as_hash(told.etag))
+    return fetched
 
 
 def _check(published: Published, sha256: str | None, size: int | None, folder: Path) -> None:
@@ -92,6 +96,17 @@ def _check(published: Published, sha256: str | None, size: int | None, folder: P
         raise ModelError(
             f"{_where(published)} has {size / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free in"
             f" {folder}; free some space and try again"
+        )
+
+
+def _check_whole(published: Published, got: Download, told: str | None) -> None:
+    """The file has the hash that is known, or that the hub told; else it goes."""
+    wanted = published.sha256 or told
+    if wanted is not None and (found := hash_file(got.path)) != wanted:
+        got.remove()
+        raise ModelError(
+            f"{_where(published)} must have SHA-256 {wanted[:16]}…, but {got.path} has"
+            f" {found[:16]}…; remove it if it is still there, and try again"
         )
 
 

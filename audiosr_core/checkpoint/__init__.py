@@ -51,7 +51,6 @@ def import_model(
     force: bool = False,
     dtype: str | None = None,
     config: Mapping[str, Any] | None = None,
-    sha256: str | None = None,
     name: str | None = None,
 ) -> Imported:
     """Convert a checkpoint and put it into the store, whole or not at all.
@@ -62,7 +61,6 @@ def import_model(
         force: replace a model of that name
         dtype: ``fp32``, ``fp16`` or None: as in the file
         config: sizes of the networks, as of `AudioSRConfig.as_dict`, if not the published ones
-        sha256: what the file must have
         name: the file's name, where `source` is called otherwise
 
     Raises:
@@ -78,7 +76,6 @@ def import_model(
             "folder": str(folder),
             "config": None if config is None else dict(config),
             "dtype": dtype,
-            "sha256": sha256,
         }
         facts = _run_child(request, name)
         known = published_by_hash(facts["source_sha256"])

@@ -38,7 +38,6 @@ class Request:
     folder: str  # empty, to be written into
     config: dict[str, Any] | None = None  # sizes of the networks, if not the published ones
     dtype: str | None = None  # fp32, fp16, or None: as in the source
-    sha256: str | None = None  # what the source must have
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,6 @@ def _work(request: Request) -> Facts:
     confinement += confine.restrict_files([source, *_installation()], folder)
 
     sha256 = _hash(source)
-    if request.sha256 is not None and sha256 != request.sha256:
-        raise ModelError(
-            f"the file must have SHA-256 {request.sha256}, but has {sha256};"
-            " it is damaged or another file"
-        )
     made = convert(source, folder, request.config, request.dtype)
     return Facts(
         made.sha256,

@@ -88,20 +88,9 @@ def install(
     say(f"fetching {published.repository}/{published.file} …")
     got = download(published)
     say("converting …")
-    try:
-        imported = import_model(
-            got.path,
-            id,
-            force=force,
-            dtype=dtype,
-            config=sizes,
-            sha256=got.sha256,
-            name=published.file,
-        )
-    except ModelError as error:
-        if got.sha256 is None or got.sha256 in str(error):
-            got.remove()
-        raise
+    imported = import_model(
+        got.path, id, force=force, dtype=dtype, config=sizes, name=published.file
+    )
     if not keep:
         got.remove()
     _tell(imported, json)
@@ -116,7 +105,7 @@ def verify(
     from audiosr_core.store import broken_models, list_models, model_info
 
     reasons: dict[str, str] = {}
-    names = ids or [one.id for one in [*list_models(), *broken_models()]]
+    names = ids or [*(one.id for one in list_models()), *(one.id for one in broken_models())]
     for id in dict.fromkeys(names):
         try:
             model_info(id).verify()
