@@ -30,6 +30,7 @@ class Download:
     """A file from the hub."""
 
     path: Path
+    origin: str  # repository/file@revision
     removable: Path | None  # our folder that holds it; None if it lies in the hub's own cache
 
     def remove(self) -> None:
@@ -61,7 +62,8 @@ def download(published: Published) -> Download:
     where = (published.repository, published.file)
     cached = hub.try_to_load_from_cache(*where, revision=published.revision)
     if isinstance(cached, str):
-        found = Download(Path(cached), None)
+        revision = Path(cached).parent.name
+        found = Download(Path(cached), _origin(published, revision), None)
         _check_whole(published, found, _told_hash(found.path))
         return found
     folder = download_folder()
@@ -69,15 +71,14 @@ def download(published: Published) -> Download:
         url = hub.hf_hub_url(*where, revision=published.revision)
         told = hub.get_hf_file_metadata(url)
         _check(published, _as_hash(told.etag), told.size, folder)
-        path = hub.hf_hub_download(
-            *where, revision=told.commit_hash or published.revision, cache_dir=folder
-        )
+        revision = told.commit_hash or published.revision
+        path = hub.hf_hub_download(*where, revision=revision, cache_dir=folder)
     except ModelError:
         raise
     except Exception as error:  # of the library, of its HTTP client, of the system
         raise ModelError(_sentence(published, error)) from error
     mine = folder / f"models--{published.repository.replace('/', '--')}"
-    fetched = Download(Path(path), mine)
+    fetched = Download(Path(path), _origin(published, revision), mine)
     _check_whole(published, fetched, _as_hash(told.etag))
     return fetched
 
@@ -117,6 +118,10 @@ def _told_hash(path: Path) -> str | None:
 
 def _as_hash(etag: str | None) -> str | None:
     return etag if etag is not None and _SHA256.fullmatch(etag) else None
+
+
+def _origin(published: Published, revision: str) -> str:
+    return f"{published.repository}/{published.file}@{revision}"
 
 
 def _where(published: Published) -> str:

@@ -51,7 +51,7 @@ def import_model(
     force: bool = False,
     dtype: str | None = None,
     config: Mapping[str, Any] | None = None,
-    name: str | None = None,
+    origin: str | None = None,
 ) -> Imported:
     """Convert a checkpoint and put it into the store, whole or not at all.
 
@@ -61,14 +61,14 @@ def import_model(
         force: replace a model of that name
         dtype: ``fp32``, ``fp16`` or None: as in the file
         config: sizes of the networks, as of `AudioSRConfig.as_dict`, if not the published ones
-        name: the file's name, where `source` is called otherwise
+        origin: where it comes from, for the card: ``repository/file@revision``
 
     Raises:
         ModelError: the file is unfit, or cannot be read or stored
         UsageError: the id or dtype makes no sense
     """
     check_import(id, force=force, dtype=dtype)
-    name = name or source.name
+    name = source.name
     source = _regular(source)
     with store.staging() as folder:
         request = {
@@ -83,7 +83,7 @@ def import_model(
         notes = ["official file, verified", *facts["notes"]] if known else facts["notes"]
         if (claimed := PUBLISHED.get(id)) is not None and claimed.sha256 and known != claimed:
             notes = [f"not the published file of {id}: another SHA-256", *notes]
-        card = _card(id, name, facts, notes)
+        card = _card(id, name, origin, facts, notes)
         return Imported(store.install(folder, card, force), notes)
 
 
@@ -95,7 +95,9 @@ def check_import(id: str | None, *, force: bool = False, dtype: str | None = Non
         store.check_new(id, force)
 
 
-def _card(id: str, name: str, facts: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _card(
+    id: str, name: str, origin: str | None, facts: Mapping[str, Any], notes: list[str]
+) -> dict[str, Any]:
     published = PUBLISHED.get(id)
     return {
         "id": id,
@@ -108,9 +110,9 @@ def _card(id: str, name: str, facts: Mapping[str, Any], notes: list[str]) -> dic
         "config": facts["config"],
         "provenance": {
             "source": name,
+            "origin": origin,
             "source_sha256": facts["source_sha256"],
             "source_format": facts["source_format"],
-            "published_at": f"{published.repository}/{published.file}" if published else None,
             "converted_by": f"audiosr-bridge {__version__}",
             "confinement": facts["confinement"],
             "notes": notes,

@@ -28,6 +28,7 @@ MEMORY_BYTES = 4 * GIB  # beside the mapped source; the largest tensor is 0.2 GB
 CPU_SECONDS = 1800
 SPARE_BYTES = 16 << 20
 LIBRARIES = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64", "/etc/ld.so.cache")
+PROCESSOR = ("/proc/cpuinfo", "/sys/devices/system/cpu")  # kernels are chosen at their first use
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _regular_size(path: Path) -> int:
 
 def _installation() -> list[Path]:
     """Where Python and its packages lie: libraries import parts of themselves late."""
-    places = [*sys.path, *sysconfig.get_paths().values(), sys.prefix, *LIBRARIES, "/dev/null"]
+    places = [*sys.path, *sysconfig.get_paths().values(), sys.prefix]
+    places += [*LIBRARIES, *PROCESSOR, "/dev/null"]
     return [Path(place) for place in dict.fromkeys(places) if place]
 
 

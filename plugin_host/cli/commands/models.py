@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="List, install, check and remove models.", no_args_is_help=True, rich_markup_mode=None
 )
+
+QUIET = {"HF_HUB_VERBOSITY": "error", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a model.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a model of that name.")]
@@ -78,6 +81,9 @@ def install(
 ) -> None:
     """Fetch a published model from the hub and keep it."""
     from audiosr_core.checkpoint import check_import, import_model
+
+    for name, value in QUIET.items():  # read by the library when it is loaded
+        os.environ.setdefault(name, value)
     from audiosr_core.hub import download
 
     published = PUBLISHED.get(id)
@@ -88,9 +94,7 @@ def install(
     say(f"fetching {published.repository}/{published.file} …")
     got = download(published)
     say("converting …")
-    imported = import_model(
-        got.path, id, force=force, dtype=dtype, config=sizes, name=published.file
-    )
+    imported = import_model(got.path, id, force=force, dtype=dtype, config=sizes, origin=got.origin)
     if not keep:
         got.remove()
     _tell(imported, json)
