@@ -135,7 +135,8 @@ def _regular(source: Path) -> Path:
 
 def _id_from(name: str) -> str:
     """An id like the file's name: ``My Model.ckpt`` → ``my-model``."""
-    return re.sub(r"[^a-z0-9._-]+", "-", Path(name).stem.lower()).strip("-._") or "model"
+    plain = re.sub(r"[^a-z0-9._-]+", "-", Path(name).stem.lower())
+    return plain.strip("-._")[:60].rstrip(".") or "model"
 
 
 def _run_child(request: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from audiosr_core.model.audiosr import layout
 from audiosr_core.model.config import AudioSRConfig, config_from
 from audiosr_core.published import PUBLISHED
 from tests.support.checkpoints import TINY, needed_tensors, official_state, write_official
+from tests.support.parity import parity_folder
 
 SIZES = TINY.as_dict()
 WANTED = layout(TINY)
@@ -175,6 +176,21 @@ def test_the_average_has_a_name_of_its_own_for_every_tensor():
     assert averaged_name(UNET + "time_embed.0.weight") == (
         "model_ema.diffusion_modeltime_embed0weight"
     )
+
+
+def test_the_layout_of_the_published_file_fits():
+    recorded = json.loads((parity_folder() / "layout_full.json").read_text())
+    found = {name: tuple(shape) for name, (shape, _) in recorded.items()}
+    wanted = layout(AudioSRConfig())
+    matched = match(wanted, found)
+    assert len(found) == 3743
+    assert matched.keys == {key: key for key in wanted}
+    assert len(matched.copies) == 506
+    assert matched.scale_factor == "scale_factor"
+    assert matched.notes == []
+    for prefix in (AUTOENCODER, UNET):  # the moving average, the conditioner's copy
+        fewer = {name: shape for name, shape in found.items() if not name.startswith(prefix)}
+        assert len(match(wanted, fewer).notes) == 1
 
 
 @given(
