@@ -45,7 +45,7 @@ def download_folder() -> Path:
 
 
 def download(published: Published) -> Download:
-    """Fetch a checkpoint, or find it in the hub's cache; an earlier, cut download goes on.
+    """Fetch a checkpoint, or find it in the hub's cache; a cut connection is taken up again.
 
     Raises:
         ModelError: the library is not installed, the hub does not answer or gives another file,
