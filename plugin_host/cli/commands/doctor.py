@@ -85,14 +85,15 @@ def _device() -> str:
 def _models() -> str:
     """Every model's weights against their SHA-256."""
     from audiosr_core.errors import ModelError
-    from audiosr_core.store import hash_file, list_models
+    from audiosr_core.store import broken_models, list_models
 
     models = list_models()
     if not models:
         raise ModelError("there is no model; reinstall audiosr-bridge")
+    for broken in broken_models():
+        raise ModelError(broken.reason)
     for model in models:
-        if hash_file(model.path) != model.sha256:
-            raise ModelError(f"the weights of {model.id} are damaged; reinstall audiosr-bridge")
+        model.verify()
     return ", ".join(f"{model.id} (verified)" for model in models)
 
 

@@ -8,16 +8,18 @@ from typing import Annotated
 import platformdirs
 import typer
 
+from audiosr_core.store import models_folder
 from plugin_host.cli.terminal import emit, write
 
 
 def folders() -> dict[str, Path]:
-    """Configuration, data and cache of this user; they need not exist."""
+    """Configuration, data, cache and models of this user; they need not exist."""
     dirs = platformdirs.PlatformDirs("audiosr-bridge", appauthor=False)
     return {
         "config": dirs.user_config_path,
         "data": dirs.user_data_path,
         "cache": dirs.user_cache_path,
+        "models": models_folder(),
     }
 
 
