@@ -3,17 +3,27 @@
     mel [B, 256, T] ─ conv ─ stage 1 ─ ... ─ stage 5 ─ conv ─ tanh ─ wave [B, 480·T + 16]
 
 A stage stretches time by its rate and passes the result through residual blocks of several
-kernel sizes, whose mean goes on. Kong et al. 2020 (arXiv 2010.05646). Attribute names are the keys
-of the published checkpoint, in which the weight norm is folded already.
+kernel sizes, whose mean goes on. The blocks work tile by tile, each tile with as much of its
+neighbours as they hear, so the result is that of the whole and memory stays small. All of it is
+two-dimensional convolution over a plane of height 1: that is what a one-dimensional one is
+inside, and only planes can lie channels last (`audiosr.channels_last`).
+
+Kong et al. 2020 (arXiv 2010.05646). Attribute names are the keys of the published checkpoint, in
+which the weight norm is folded already.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiosr_core.model.config import VocoderConfig
+
+TILE_VALUES = 2**21
+"""Channels × samples that residual blocks take at once: what they need stays in the cache."""
 
 
 class Vocoder(nn.Module):
@@ -39,24 +49,50 @@ class Vocoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """Samples of mel frames [B, mel_bins, T]; the published sizes give [B, 480·T + 16]."""
-        x = self.conv_pre(mel)
+        x = conv(self.conv_pre, mel[:, :, None])
         for i in range(len(self.ups)):
             x = self.stage(i, x)
         x = F.leaky_relu(x, self.config.last_leaky_slope)
-        wave: Tensor = torch.tanh(self.conv_post(x))[:, 0]
-        return wave
+        return torch.tanh(conv(self.conv_post, x))[:, 0, 0]
 
     def stage(self, i: int, x: Tensor) -> Tensor:
-        """Stage `i`, [B, C, N] → [B, C/2, N·rate]."""
-        x = self.ups[i](F.leaky_relu(x, self.config.leaky_slope))
+        """Stage `i`, [B, C, 1, N] → [B, C/2, 1, N·rate]."""
+        up = self.ups[i]
+        assert isinstance(up, nn.ConvTranspose1d)
+        x = F.conv_transpose2d(
+            F.leaky_relu(x, self.config.leaky_slope),
+            up.weight[:, :, None],
+            up.bias,
+            (1, up.stride[0]),
+            (0, int(up.padding[0])),
+        )
         count = len(self.config.resblock_kernels)
-        made = [block(x) for block in self.resblocks[i * count : (i + 1) * count]]
-        total: Tensor = sum(made[1:], made[0])
-        return total / count
+        blocks = self.resblocks[i * count : (i + 1) * count]
+        out = torch.empty_like(x)
+        for here, seen in tiles(x.shape[-1], TILE_VALUES // x.shape[1], self.reach):
+            piece = x[..., seen]
+            total = sum(block(piece) for block in blocks)
+            lead = here.start - seen.start
+            out[..., here] = total[..., lead : lead + here.stop - here.start]
+        return out.div_(count)
+
+    @property
+    def reach(self) -> int:
+        """Samples on each side that a residual block hears."""
+        half = (max(self.config.resblock_kernels) - 1) // 2
+        return half * sum(dilation + 1 for dilation in self.config.resblock_dilations)
+
+
+def tiles(length: int, size: int, reach: int) -> Iterator[tuple[slice, slice]]:
+    """Cut 0 .. length into tiles, each with what has to be seen to compute it exactly."""
+    size = max(size, 16 * reach)
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        yield slice(start, stop), slice(max(0, start - reach), min(length, stop + reach))
 
 
 class ResidualBlock(nn.Module):
-    """Pairs of a dilated and a plain convolution, each pair beside a shortcut, [B, C, N]."""
+    """Pairs of a dilated and a plain convolution, each pair beside a shortcut, [B, C, 1, N]."""
 
     def __init__(
         self, channels: int, kernel: int, dilations: tuple[int, ...], leaky_slope: float
@@ -64,15 +100,22 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.slope = leaky_slope
 
-        def conv(dilation: int) -> nn.Conv1d:
+        def same(dilation: int) -> nn.Conv1d:
             padding = dilation * (kernel - 1) // 2
             return nn.Conv1d(channels, channels, kernel, 1, padding, dilation)
 
-        self.convs1 = nn.ModuleList(conv(dilation) for dilation in dilations)
-        self.convs2 = nn.ModuleList(conv(1) for _ in dilations)
+        self.convs1 = nn.ModuleList(same(dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(same(1) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            h = dilated(F.leaky_relu(x, self.slope))
-            x = x + plain(F.leaky_relu(h, self.slope))
+            h = conv(dilated, F.leaky_relu(x, self.slope))
+            x = conv(plain, F.leaky_relu_(h, self.slope)).add_(x)
         return x
+
+
+def conv(layer: nn.Module, x: Tensor) -> Tensor:
+    """A one-dimensional convolution on a plane of height 1, [B, C, 1, N] → [B, C', 1, N']."""
+    assert isinstance(layer, nn.Conv1d)
+    padding, dilation = int(layer.padding[0]), layer.dilation[0]
+    return F.conv2d(x, layer.weight[:, :, None], layer.bias, 1, (0, padding), (1, dilation))
