@@ -32,7 +32,15 @@ LOOK_SECONDS = 2
 
 
 class Engine:
-    """Extends sounds with the models of the store."""
+    """Extends sounds with the models of the store.
+
+    Args:
+        device: auto, cpu, cuda, cuda:1, mps: where a large model runs
+        precision: auto, fp32, bf16, fp16: of its networks
+    """
+
+    def __init__(self, device: str = "auto", precision: str = "auto") -> None:
+        self.device, self.precision = device, precision
 
     def analyse(
         self,
@@ -73,6 +81,8 @@ class Engine:
         if not decision.extends:
             return decision
         decision = dataclasses.replace(decision, peak=_rounded(peak))
+        if model.anchored:
+            return decision
         gain_db = measure_gain_law(model, read, total, sample_rate, decision, settings, on_step)
         return dataclasses.replace(decision, gain_db=gain_db)
 
@@ -100,10 +110,9 @@ class Engine:
         samples = np.concatenate([stream.push(x), stream.flush()], axis=1)
         return Audio(samples.astype(x.dtype, copy=False), decision.rate_out)
 
-    @staticmethod
-    def model(settings: Settings) -> Model:
+    def model(self, settings: Settings) -> Model:
         """The model of these settings, loaded once per process."""
-        return load_model(settings.model)
+        return load_model(settings.model, self.device, self.precision)
 
 
 def _rounded(peak: float) -> float:

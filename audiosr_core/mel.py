@@ -1,12 +1,12 @@
 """The log-mel spectrogram that AudioSR's networks speak.
 
-             |--784--|--------------- wave ---------------|--784--|      reflected at both ends
-    frame 0  |=========|                                                 n_fft 2048, Hann
-    frame 1     |=========|                                              hop 480: 100 frames a second
-    frame k             ...
-                                                                         480 · T samples → T frames
+         |--784--|--------------- wave ---------------|--784--|      reflected at both ends
+frame 0  |=========|                                                 n_fft 2048, Hann
+frame 1     |=========|                                              hop 480: 100 frames a second
+frame k             ...
+                                                                     480 · T samples → T frames
 
-    wave ── |STFT| ── mel bands (Slaney's scale and areas) ── clamp ── natural logarithm
+wave ── |STFT| ── mel bands (Slaney's scale and areas) ── clamp ── natural logarithm
 """
 
 from __future__ import annotations

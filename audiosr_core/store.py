@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -23,12 +22,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from filelock import FileLock, Timeout
 
 from audiosr_core.containers.temporary import sync_folder
+from audiosr_core.device import choose_device, choose_precision
 from audiosr_core.errors import ModelError, UsageError
 from audiosr_core.published import PUBLISHED, how_to_install
 
@@ -333,23 +333,28 @@ def _replace_json(path: Path, value: Mapping[str, Any]) -> None:
 # ---- loading
 
 
-def load_model(id: str) -> Model:
-    """Load a model, verified, onto the CPU. This is where torch begins."""
-    return _load(model_info(id))
+def load_model(id: str, device: str = "cpu", precision: str = "auto") -> Model:
+    """Load a model, verified, onto a device; the last one stays. This is where torch begins.
+
+    Args:
+        device, precision: see `device`; `lite` is small and stays on the CPU
+    """
+    info, place = model_info(id), choose_device(device)
+    return _load(info, place, choose_precision(place, precision))
 
 
 @lru_cache(maxsize=2)
-def _load(info: ModelInfo) -> Model:
+def _load(info: ModelInfo, device: str, precision: str) -> Model:
     load = _FAMILIES.get(info.family)
     if load is None:
         raise ModelError(
             f"the family {info.family!r} of model {info.id!r} is not known to this version"
         )
     info.verify(trust_stamp=True)
-    return load(info)
+    return load(info, device, precision)
 
 
-def _load_lite(info: ModelInfo) -> Model:
+def _load_lite(info: ModelInfo, device: str, precision: str) -> Model:
     from safetensors import SafetensorError, safe_open
 
     from audiosr_core.families.lite import LiteModel
@@ -366,12 +371,13 @@ def _load_lite(info: ModelInfo) -> Model:
     return LiteModel(network, info.id)
 
 
-def _load_audiosr(info: ModelInfo) -> Model:
-    family = importlib.import_module("audiosr_core.families.audiosr")
-    return cast("Model", family.load(info))
+def _load_audiosr(info: ModelInfo, device: str, precision: str) -> Model:
+    from audiosr_core.families.audiosr import load
+
+    return load(info.path, info.id, device, precision)
 
 
-_FAMILIES: dict[str, Callable[[ModelInfo], Model]] = {
+_FAMILIES: dict[str, Callable[[ModelInfo, str, str], Model]] = {
     "lite": _load_lite,
     "audiosr": _load_audiosr,
 }

@@ -46,6 +46,10 @@ class Model(Protocol):
         """Context after a stretch, likewise."""
 
     @property
+    def anchored(self) -> bool:
+        """What it gives has the level of the original of itself: no gain law is measured."""
+
+    @property
     def grid_samples(self) -> int:
         """The model works on this grid of absolute time: slices best begin on it."""
 

@@ -26,6 +26,7 @@ class LiteModel:
     """The embedded model; see docs/models/lite.md."""
 
     overlap_seconds = 0.04
+    anchored = False
 
     def __init__(self, network: Lite, id: str = "lite") -> None:
         self.id = id

@@ -1,9 +1,9 @@
 """From what the networks made to the sound that is returned: the low band put back, the level.
 
-    frequency ▲   generated                 generated
-              │─ ─ ─ ─ ─ ─ rolloff 2       ─ ─ ─ ─ ─ ─ rolloff 3
-              │   low-passed                low-passed / gain
-              └──── mel ──── vocoder ────── STFT ─────── peak 0.5, mean 0
+frequency ▲   generated                 generated
+          │─ ─ ─ ─ ─ ─ rolloff 2       ─ ─ ─ ─ ─ ─ rolloff 3
+          │   low-passed                low-passed / gain
+          └──── mel ──── vocoder ────── STFT ─────── peak 0.5, mean 0
 """
 
 from __future__ import annotations

@@ -9,12 +9,3 @@ Chunks start every (chunk − overlap) seconds while there is sound; the last ma
 """
 
 from __future__ import annotations
-
-import numpy as np
-
-from audiosr_core.audio import Samples
-from audiosr_core.errors import AudioError, SettingsError
-from audiosr_core.model.audiosr import AudioSR
-from audiosr_core.reference.draws import Draws
-from audiosr_core.reference.front import fit, to_rate
-from audiosr_core.reference.pipeline import OnStage, _ignore, run_reference

@@ -50,6 +50,7 @@ class NoiseModel:
     future_samples = 480
     overlap_seconds = 0.02
     grid_samples = 1
+    anchored = False
 
     def stride_seconds(self, settings: Settings) -> float:
         return 0.4
