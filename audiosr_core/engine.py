@@ -10,14 +10,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from audiosr_core.audio import Audio, Samples, check_finite, check_format
 from audiosr_core.cutoff import Cutoff, find_cutoff, second_look
 from audiosr_core.decision import Decision, decide
+from audiosr_core.errors import UsageError
 from audiosr_core.families import Model
 from audiosr_core.gain_law import measure_gain_law
+from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
 from audiosr_core.store import load_model
@@ -26,6 +29,9 @@ from audiosr_core.stream import Stream
 Read = Callable[[int, int], Samples]
 """Samples start .. stop of a sound, [channels, samples]; both inside it."""
 
+
+PUBLISHED_LIMIT_SECONDS = 10.24  # beyond it the published command warns
+PUBLISHED_STEPS = 50  # of its command line
 
 LOOKS = 8  # places of the second look
 LOOK_SECONDS = 2
@@ -62,6 +68,7 @@ class Engine:
             NotFiniteError: with the place of the first NaN or Inf
         """
         check_format(sample_rate, num_channels)
+        _check_mode(settings)
         model = self.model(settings)
         meter = SpectrumMeter(sample_rate, num_channels)
         total, peak = 0, 0.0
@@ -97,11 +104,14 @@ class Engine:
     ) -> Stream:
         """A stream for one sound; see `Stream` for `region` and `on_step`."""
         check_format(sample_rate, num_channels)
+        _check_mode(settings)
         model = self.model(settings)
         return Stream(model, sample_rate, num_channels, settings, decision, region, on_step)
 
     def extend(self, audio: Audio, settings: Settings) -> Audio:
-        """A file is a stream of one block."""
+        """A file is a stream of one block. In reference mode, see `extend_as_published`."""
+        if settings.mode == "reference":
+            return self.extend_as_published(audio, settings)
         x = audio.samples
         decision = self.analyse(
             [x], lambda a, b: x[:, a:b], audio.sample_rate, audio.num_channels, settings
@@ -110,9 +120,61 @@ class Engine:
         samples = np.concatenate([stream.push(x), stream.flush()], axis=1)
         return Audio(samples.astype(x.dtype, copy=False), decision.rate_out)
 
+    def extend_as_published(
+        self,
+        audio: Audio,
+        settings: Settings,
+        on_stage: Callable[[str, Any], None] = lambda name, value: None,
+    ) -> Audio:
+        """What the published AudioSR makes of a sound: one channel, 48 kHz, a peak of 0.5.
+
+        Up to 10.24 s in one piece, and longer ones in its chunks of 15 s, as published. Its length
+        is that of the sound, where the published command leaves the cutting to another program.
+
+        Args:
+            on_stage: told of everything on the way; raise from it to cancel
+
+        Raises:
+            UsageError: the model is not AudioSR, or a knob has no place in the published pipeline
+            AudioError: what the published code crashes on, silence among it
+        """
+        from audiosr_core.reference import Draws, run_reference, run_reference_long
+
+        if settings.sampler not in ("auto", "ddim"):
+            raise UsageError(f"reference mode samples with ddim, got sampler {settings.sampler!r}")
+        model = self.model(settings)
+        networks = getattr(model, "networks", None)
+        if networks is None:
+            raise UsageError(
+                f"reference mode is that of AudioSR, and {settings.model!r} is another model;"
+                " use --model audiosr-basic"
+            )
+        run = run_reference if audio.seconds <= PUBLISHED_LIMIT_SECONDS else run_reference_long
+        made = run(
+            networks,
+            audio.samples.astype(np.float32, copy=False),
+            audio.sample_rate,
+            draws=Draws(settings.seed),
+            steps=PUBLISHED_STEPS if settings.steps == "auto" else settings.steps,
+            guidance_scale=settings.guidance_scale,
+            eta=1.0 if settings.eta == "auto" else settings.eta,
+            on_stage=on_stage,
+        )
+        rate = model.sample_rate
+        length = output_length(audio.num_samples, audio.sample_rate, rate)
+        return Audio(made[None, :length].astype(np.float32, copy=False), rate)
+
     def model(self, settings: Settings) -> Model:
         """The model of these settings, loaded once per process."""
         return load_model(settings.model, self.device, self.precision)
+
+
+def _check_mode(settings: Settings) -> None:
+    if settings.mode != "product":
+        raise UsageError(
+            "reference mode takes a whole sound at once and cannot stream; extend a file or an"
+            " array with it, or use the product mode"
+        )
 
 
 def _rounded(peak: float) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
 from audiosr_core.engine import Engine
 from audiosr_core.errors import RegionError
+from audiosr_core.extend_published import extend_as_published
 from audiosr_core.files import (
     FileInfo,
     Reader,
@@ -31,6 +32,7 @@ from audiosr_core.files import (
     output_format,
     probe,
 )
+from audiosr_core.report import Report
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.splice import crossover_hz
@@ -40,42 +42,6 @@ BLOCK_SECONDS = 2
 FIRST_PASS = 0.1  # its share of the progress
 LOSSY_SUFFIX = ".wav"
 FAINT = 2.0**-24  # half a step of 24 bits: the tails of filters are no reason to dither silence
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was done to one file."""
-
-    input: str
-    output: str  # where it is, or would be after a dry run
-    sample_rate: int  # of the output, Hz
-    num_samples: int  # of the output
-    num_channels: int
-    cutoff_hz: float
-    cutoff_confidence: float
-    full_band: bool
-    model: str
-    seed: int
-    overs: int
-    seconds: float  # the work took
-    real_time_factor: float
-    extended: bool
-    crossover_hz: float
-    gain_law_db: float
-    input_sample_rate: int
-    input_num_samples: int
-    note: str
-    notes: list[str] = field(default_factory=list)
-    backup: str | None = None
-    region: tuple[int, int] | None = None
-    model_sha256: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    sample_format: str = ""  # of the output, libsndfile's name: PCM_16, PCM_24, FLOAT, ...
-    version: str = __version__
-    dry_run: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def default_target(source: Path, folder: Path | None = None) -> Path:
@@ -96,6 +62,7 @@ def extend_file(
     in_place: bool = False,
     dry_run: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
+    engine: Engine | None = None,
 ) -> Report:
     """Extend one file.
 
@@ -104,13 +71,27 @@ def extend_file(
         region: seconds start, end; every sample outside stays bit-equal, so the rate is kept
         in_place: replace the source, keeping a backup
         on_progress: told the fraction done; raise from it to cancel
+        engine: where to compute; None for the default device
 
     Raises:
         AudioSRError: see `errors`; nothing is left half written
     """
     began = time.monotonic()
-    engine = Engine()
+    engine = engine or Engine()
     model = model_info(settings.model)
+    if settings.mode == "reference":
+        if region is not None:
+            raise RegionError("reference mode takes a whole file; leave the region out")
+        return extend_as_published(
+            engine,
+            source,
+            target or (source if in_place else default_target(source)),
+            settings,
+            overwrite=overwrite,
+            in_place=in_place,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
     if region is not None:
         settings = _keep_rate(settings)
     with Reader(source) as reader:
@@ -127,6 +108,7 @@ def extend_file(
             info.sample_rate,
             info.num_channels,
             settings,
+            lambda: on_progress(FIRST_PASS),
         )
         total = output_length(info.num_samples, info.sample_rate, decision.rate_out)
         provenance = {
@@ -202,7 +184,12 @@ def _render(
     on_progress: Callable[[float], None],
 ) -> _Outcome:
     info = reader.info
-    stream = engine.open(info.sample_rate, info.num_channels, settings, decision, span)
+    done = 0
+
+    def tell() -> None:
+        on_progress(FIRST_PASS + (1 - FIRST_PASS) * min(1.0, done / max(total, 1)))
+
+    stream = engine.open(info.sample_rate, info.num_channels, settings, decision, span, tell)
     with Writer(
         goal,
         info,
@@ -215,7 +202,6 @@ def _render(
         dither_seed=settings.seed,
     ) as writer:
         resampled = decision.rate_out != info.sample_rate
-        done = 0
 
         def write(parts: Iterator[tuple[Samples, Samples]]) -> None:
             nonlocal done
@@ -225,7 +211,7 @@ def _render(
                 made = samples if resampled else high  # what has a new fraction of a step
                 writer.write(samples, np.abs(made) > FAINT)
                 done += original.shape[1]
-                on_progress(FIRST_PASS + (1 - FIRST_PASS) * min(1.0, done / max(total, 1)))
+                tell()
 
         for block in reader.blocks(BLOCK_SECONDS * info.sample_rate):
             write(stream.push_split(block))

@@ -33,6 +33,7 @@ from audiosr_core.diffusion import SAMPLERS, cosine_schedule, guided, joint
 from audiosr_core.diffusion.joint import window_weights
 from audiosr_core.errors import DeviceError
 from audiosr_core.families import Condition
+from audiosr_core.families.graphs import Recorded
 from audiosr_core.families.weights import read_networks
 from audiosr_core.lowpass import lowpass
 from audiosr_core.mel import LogMel
@@ -105,7 +106,10 @@ class AudioSRModel:
         self.mel = LogMel(self.config.mel).to(self.device)
         self.schedule = cosine_schedule()
         self.overlap_seconds = OVERLAP * self._latent_seconds
-        if self.device.type == "cpu":  # where one call of a network takes longer than a cancel may
+        self._unet: Callable[[Tensor, Tensor], Tensor] = networks.unet
+        if self.device.type == "cuda":
+            self._unet = Recorded(networks.unet)
+        else:  # where one call of a network takes longer than a cancel may
             _tick_inside(networks)
 
     @property
@@ -141,9 +145,9 @@ class AudioSRModel:
         """See `families.Model`. Any length; the walk's own slices fill whole windows.
 
         Raises:
-            DeviceError: a network gave something that is not a number
+            DeviceError: there is not enough memory, or a network gave what is not a number
         """
-        with _telling(condition.on_step):
+        with _telling(condition.on_step), _memory_named():
             hop = self.config.latent_hop
             lead = start % hop  # back to the grid; before the slice there is silence
             count = -(-(lead + low.shape[1]) // hop)
@@ -193,8 +197,7 @@ class AudioSRModel:
         def predict(x: Tensor, t: int, given: Tensor) -> Tensor:
             both = torch.cat([x, given], dim=1).to(self.precision.unet)
             times = torch.full((len(x),), t, device=self.device)
-            v: Tensor = self.networks.unet(both, times)
-            return v.float()
+            return self._unet(both, times).float()
 
         name, count, eta = sampling(settings)
         sampler = SAMPLERS[name]
@@ -287,6 +290,20 @@ def _telling(on_step: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _on_step.reset(token)
+
+
+@contextlib.contextmanager
+def _memory_named() -> Iterator[None]:
+    """Torch's ways to say that memory ran out, as one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise DeviceError(
+                "there is not enough memory for this model; use --precision fp16, another"
+                " --device, or --model lite"
+            ) from error
+        raise
 
 
 def _tick_inside(networks: AudioSR) -> None:

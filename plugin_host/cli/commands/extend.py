@@ -45,6 +45,8 @@ class Request:
     dry_run: bool
     json: bool
     quiet: bool
+    device: str = "auto"
+    precision: str = "auto"
 
 
 def extend(
@@ -83,6 +85,12 @@ def extend(
         bool, typer.Option("--json", help="One JSON object a file on standard output.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs.")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes.")
+    ] = "auto",
     **knobs: Any,
 ) -> None:
     """Restore the missing high band of sound files."""
@@ -94,6 +102,8 @@ def extend(
         dry_run=dry_run,
         json=json,
         quiet=quiet,
+        device=device,
+        precision=precision,
     )
     if in_place and output is not None:
         raise UsageError("--in-place writes over the input, so it takes no -o; leave one out")
@@ -138,6 +148,7 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
 
 
 def _extend_one(source: Path, target: Path | None, request: Request, tell: Any) -> dict[str, Any]:
+    from audiosr_core.engine import Engine
     from audiosr_core.extend_file import extend_file
 
     try:
@@ -150,6 +161,7 @@ def _extend_one(source: Path, target: Path | None, request: Request, tell: Any) 
             in_place=request.in_place,
             dry_run=request.dry_run,
             on_progress=tell,
+            engine=Engine(request.device, request.precision),
         ).as_dict()
     except MemoryError as error:
         raise DeviceError("there is not enough memory; close other programs and retry") from error
