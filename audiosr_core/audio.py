@@ -54,11 +54,12 @@ class Audio:
             x = _planar(np.asarray(_on_the_cpu(array)))
         except (TypeError, ValueError) as error:  # rows of unequal length, say
             raise AudioError(f"samples must be an array of numbers: {error}") from error
+        size = x.dtype.itemsize
         if x.dtype.kind == "f":
-            return cls(x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64), sample_rate)
-        if x.dtype.kind == "i" and x.dtype.itemsize in (2, 4):  # 24 bits fit float32, 32 do not
-            dtype = np.float32 if x.dtype.itemsize == 2 else np.float64
-            return cls(x.astype(dtype) / dtype(2 ** (8 * x.dtype.itemsize - 1)), sample_rate)
+            return cls(x.astype(np.float32 if size <= 4 else np.float64), sample_rate)
+        if x.dtype.kind == "i" and size in (2, 4):  # 16 bits fit float32, 32 do not
+            wide = x.astype(np.float32 if size == 2 else np.float64)
+            return cls(np.ldexp(wide, 1 - 8 * size), sample_rate)
         raise AudioError(
             f"samples must be floating point, int16 or int32, got {x.dtype};"
             " divide them by their full scale"
