@@ -10,6 +10,7 @@ must be measured or corrected (`anchored` in `families.audiosr`; docs/parity.md 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def levels(folder: Path) -> list[Band]:
     heard = normalise(recorded["pcm16"] / 2.0**15)[: len(generated)]
     return [
         Band(low, high, _density(heard, low, high), _density(generated, low, high))
-        for low, high in zip(BANDS_HZ, BANDS_HZ[1:], strict=False)
+        for low, high in pairwise(BANDS_HZ)
     ]
 
 
