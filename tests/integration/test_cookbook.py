@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from audiosr_core.audio import Audio
+from audiosr_core.checkpoint import import_model
 from audiosr_core.errors import ModelError
 from audiosr_core.store import FOLDER_VARIABLE
+from tests.support.checkpoints import TINY, write_official
 
 COOKBOOK = Path(__file__).parents[2] / "docs" / "cookbook.md"
 SECONDS = 3
@@ -141,6 +143,20 @@ def test_audiosr_is_three_lines_too_and_without_its_weights_says_how_to_get_them
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(ModelError, match=r"models install audiosr-basic.*models import"):
         follow("With AudioSR instead", wind(16_000))
+
+
+def test_audiosr_follows_the_same_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With made-up weights, so what is generated is anything; the rest holds all the same."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "models"))
+    source = write_official(tmp_path / "pytorch_model.bin")
+    import_model(source, "audiosr-basic", config=TINY.as_dict())
+    x = wind(16_000)
+    extended = follow("With AudioSR instead", x)
+    assert extended.sample_rate == RATE_OUT
+    assert extended.samples.shape == (1, SECONDS * RATE_OUT)
+    before = np.fft.rfft(x[None].astype(np.float64))
+    after = np.fft.rfft(extended.samples.astype(np.float64)) / 3
+    assert low_band_error_db(before, after, np.arange(after.shape[1]) / SECONDS, 6_800) < -90
 
 
 def test_every_recipe_of_the_page_is_tried() -> None:
