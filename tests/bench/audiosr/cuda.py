@@ -137,7 +137,9 @@ def _parity(subject: Subject, tf32: bool) -> Table:
         networks = subject.ours().to(device)
         low_mel = in_fewer_bits._low_mel(networks, 16, device)
         results.append(in_fewer_bits.chain(networks, exact, low_mel))
-    gaps = {key: Difference.between(results[1][key], wanted) for key, wanted in results[0].items()}
+    gaps = {
+        key: Difference.between(results[1][key], results[0][key]) for key in in_fewer_bits.RESULTS
+    }
     rows = [(key, gap.rms, gap.largest, gap.snr_db) for key, gap in gaps.items()]
     columns = ("on the way", "RMS", "largest", "SNR, dB")
     name = "TF32 products" if tf32 else "float32 products"

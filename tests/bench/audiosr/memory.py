@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +38,6 @@ def measure(subject: Subject, seconds: Sequence[int], steps: int, threads: int) 
 
 def job(name: str, id: str, *arguments: str) -> None:
     """What a child does; its last line is the peak and the seconds as JSON."""
-    import time
-
     began = time.perf_counter()
     if name == "load":
         from audiosr_core.store import load_model
@@ -64,8 +64,6 @@ def _extend(id: str, source: str, steps: str) -> None:
 
 
 def _child(threads: int, *arguments: str) -> tuple[float, float]:
-    import os
-
     few = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.audiosr", "--job", *arguments],

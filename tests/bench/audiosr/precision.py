@@ -23,6 +23,7 @@ from tests.bench.audiosr.tables import Table
 from tests.bench.audiosr.timing import Difference, race
 
 GUIDANCE = 3.5
+RESULTS = ("condition", "latent", "log-mel", "wave")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 Calls = dict[str, Callable[[nn.Module, torch.dtype], Tensor]]
 
@@ -59,8 +60,8 @@ def measure(
         if name == "fp32":
             continue
         got = chain(networks, precision, low_mel)
-        for stage, value in got.items():
-            gap = Difference.between(value, exact[stage])
+        for stage in RESULTS:
+            gap = Difference.between(got[stage], exact[stage])
             rows.append((stage, name, gap.rms, gap.largest, gap.snr_db))
     columns = ("on the way", "precision", "RMS", "largest", "SNR, dB")
     title = f"The whole at each precision, {subject.id}, {device}"
