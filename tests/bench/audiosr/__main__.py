@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PARTS = ("stages", "samplers", "memory", "precision", "cuda")
@@ -43,7 +43,7 @@ def main() -> None:
         o = options
         return measure(model, o.seconds, o.stages, o.rounds, o.timed_steps, o.whole)
 
-    def samplers() -> list[Table]:
+    def samplers() -> Iterable[Table]:
         from tests.bench.audiosr.samplers import measure
 
         return measure(model, options.latent_frames, options.starts)
@@ -53,10 +53,11 @@ def main() -> None:
 
         return measure(model, options.lengths, options.memory_steps, options.threads)
 
-    def precision() -> list[Table]:
+    def precision() -> Iterable[Table]:
         from tests.bench.audiosr.precision import measure
 
-        return measure(model, options.latent_frames, options.rounds)
+        o = options
+        return measure(model, o.latent_frames, o.rounds, o.precisions)
 
     def cuda() -> list[Table]:
         from tests.bench.audiosr.cuda import measure
@@ -67,7 +68,7 @@ def main() -> None:
             print("cuda: this machine has no CUDA device", file=sys.stderr)
         return tables
 
-    parts: dict[str, Callable[[], list[Table]]] = {
+    parts: dict[str, Callable[[], Iterable[Table]]] = {
         "stages": stages, "samplers": samplers, "memory": memory, "precision": precision,
         "cuda": cuda,
     }  # fmt: skip
@@ -104,7 +105,7 @@ def _options() -> argparse.Namespace:
     add("--starts", type=int, default=1, help="samplers: how many x_T")
     add("--lengths", type=int, nargs="+", default=[5, 15], help="memory: seconds of stereo")
     add("--memory-steps", type=int, default=1)
-    add("--precisions", nargs="+", default=["fp32", "bf16", "fp16"], help="cuda")
+    add("--precisions", nargs="+", default=["fp32", "bf16", "fp16"])
     add("--peak-tflops", type=float, default=790.0, help="cuda: of the device, dense bf16")
     add("--compile", metavar="MODE", help="cuda: torch.compile, e.g. reduce-overhead")
     options = parser.parse_args()

@@ -39,7 +39,7 @@ def measure(
     if not torch.cuda.is_available():
         return []
     tables = [_parity(subject, tf32) for tf32 in (False, True)]
-    tables += in_fewer_bits.measure(subject, 16, 1, "cuda", timed=False)
+    tables += in_fewer_bits.measure(subject, 16, 1, precisions, "cuda", timed=False)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     for name in precisions:
         model = AudioSRModel(subject.ours(), subject.id, "cuda", name, rows=2 * max(WINDOWS))

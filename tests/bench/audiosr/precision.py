@@ -8,7 +8,7 @@ a precision     encode, sample, decode, vocoder as `families.audiosr.PRECISIONS`
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,9 +30,19 @@ Calls = dict[str, Callable[[nn.Module, torch.dtype], Tensor]]
 
 @torch.inference_mode()
 def measure(
-    subject: Subject, latent_frames: int, rounds: int, device: str = "cpu", timed: bool = True
-) -> list[Table]:
-    """Errors on short inputs of `latent_frames`, and times on them."""
+    subject: Subject,
+    latent_frames: int,
+    rounds: int,
+    names: Sequence[str],
+    device: str = "cpu",
+    timed: bool = True,
+) -> Iterator[Table]:
+    """Errors on short inputs of `latent_frames`, and times on them.
+
+    Args:
+        names: of PRECISIONS; float32 is what they are compared with
+        timed: whether to race, `rounds` times, or to run once and show no time
+    """
     networks = subject.ours().to(device)
     low_mel = _low_mel(networks, latent_frames, device)
     exact = chain(networks, Precision(), low_mel)
@@ -41,6 +51,8 @@ def measure(
     for part, ways in calls.items():
         original = getattr(networks, part)
         for name, dtype in DTYPES.items():
+            if name not in names:
+                continue
             rounded = copy.deepcopy(original).to(dtype)
             for what, call in ways.items():
                 plain, less = _both(call, original, rounded, dtype, rounds if timed else 1)
@@ -53,11 +65,11 @@ def measure(
     note = (
         f"{latent_frames} latent frames; weights and inputs rounded, results compared in float32."
     )
-    tables = [Table(title, columns, rows, note)]
+    yield Table(title, columns, rows, note)
 
     rows = []
     for name, precision in PRECISIONS.items():
-        if name == "fp32":
+        if name == "fp32" or name not in names:
             continue
         got = chain(networks, precision, low_mel)
         for stage in RESULTS:
@@ -66,7 +78,7 @@ def measure(
     columns = ("on the way", "precision", "RMS", "largest", "SNR, dB")
     title = f"The whole at each precision, {subject.id}, {device}"
     note = f"{SAMPLER}, {STEPS} steps, guidance {GUIDANCE}; no low band is put back."
-    return [*tables, Table(title, columns, rows, note)]
+    yield Table(title, columns, rows, note)
 
 
 def _both(call: Any, original: nn.Module, rounded: nn.Module, dtype: torch.dtype, rounds: int):

@@ -5,6 +5,7 @@ All start from the same x_T with the same condition; the distance is the RMS ove
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,11 +47,10 @@ WALKS = (
 
 
 @torch.inference_mode()
-def measure(subject: Subject, latent_frames: int, starts: int) -> list[Table]:
+def measure(subject: Subject, latent_frames: int, starts: int) -> Iterator[Table]:
     """One table a guidance scale, the mean and the worst over `starts` different x_T."""
     networks = subject.ours()
     condition = condition_of(networks, latent_frames)
-    tables = []
     for scale in GUIDANCE:
         distances: dict[str, list[float]] = {walk.name: [] for walk in WALKS}
         seconds: dict[str, list[float]] = {walk.name: [] for walk in WALKS}
@@ -66,16 +66,13 @@ def measure(subject: Subject, latent_frames: int, starts: int) -> list[Table]:
             (name, sum(far) / len(far), max(far), min(seconds[name]))
             for name, far in distances.items()
         ]
-        tables.append(
-            Table(
-                f"Distance from {TARGET.name}; guidance {scale:g}, {subject.id}",
-                ("sampler", "RMS, mean", "RMS, worst", "s"),
-                rows,
-                f"{latent_frames} latent frames, {starts} starts; the latent's deviation is"
-                f" {spread:.3g}.",
-            )
+        yield Table(
+            f"Distance from {TARGET.name}; guidance {scale:g}, {subject.id}",
+            ("sampler", "RMS, mean", "RMS, worst", "s"),
+            rows,
+            f"{latent_frames} latent frames, {starts} starts; the latent's deviation is"
+            f" {spread:.3g}.",
         )
-    return tables
 
 
 def condition_of(networks: AudioSR, latent_frames: int) -> Tensor:
