@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from tests.parity import cutoff, dsp, e2e, nets, schedule
+from tests.parity import cutoff, dsp, e2e, fullsize, nets, official, schedule
 from tests.parity.recorded import AbsentError, NotASetError, ParitySet
 from tests.parity.report import Result
 from tests.parity.tally import Tally
@@ -63,6 +63,11 @@ STAGES = (
     ),
     Stage("end to end", e2e.whole_run),
     Stage("long sound", e2e.long_run),
+    Stage("official run, front end", official.front_end),
+    Stage("official run, networks", official.networks),
+    Stage("full size, layout", fullsize.layout_file),
+    Stage("full size, recipe", fullsize.first_values),
+    Stage("full size, networks", fullsize.networks, slow=True),
 )
 
 

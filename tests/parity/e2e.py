@@ -92,7 +92,7 @@ def compare_stages(parity: ParitySet, tally: Tally, file: Recording, heard: Hear
         if stage in heard.all:
             recorded = file[name]
             ours = np.asarray(heard.last(stage))
-            if not base_name(name) != name:
+            if base_name(name) == name:
                 ours = ours.reshape(recorded.shape)
             allowed = tolerance(parity, kind) if kind else EXACT
             tally.compare(name, kept(name, ours), recorded, _scalar(recorded, allowed))

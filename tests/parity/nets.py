@@ -8,9 +8,6 @@ ddim/steps10_eta1_cfg3.5   a walk
 
 from __future__ import annotations
 
-import re
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -150,6 +147,3 @@ def walks(parity: ParitySet, tally: Tally, planes: bool) -> None:
                 allowed = EXACT if value.startswith("timesteps") else tolerance(parity, "ddim")
                 recorded = file[key]
                 tally.compare(key, np.asarray(array).reshape(recorded.shape), recorded, allowed)
-
-
-__all__ = ["decode", "encode", "partial", "re", "unet", "vocoder", "walks"]

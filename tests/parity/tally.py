@@ -50,8 +50,20 @@ class Tally:
         self.worst: Finding | None = None
         self.out: list[Finding] = []
 
-    def compare(self, name: str, ours: Any, recorded: Any, tolerance: Tolerance) -> None:
-        """Count one array or number; shapes must agree."""
+    def compare(
+        self,
+        name: str,
+        ours: Any,
+        recorded: Any,
+        tolerance: Tolerance,
+        rounding: Any = 0.0,
+    ) -> None:
+        """Count one array or number; shapes must agree.
+
+        Args:
+            rounding: what each value may differ by besides, because its arithmetic cannot say it
+                more exactly; a number, or an array like `ours`
+        """
         self.names.add(name)
         ours, recorded = np.asarray(ours), np.asarray(recorded)
         if ours.shape != recorded.shape:
@@ -62,9 +74,9 @@ class Tally:
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         with np.errstate(invalid="ignore"):
             distance = np.where(same, 0.0, np.abs(a - b))
-        self._add(_largest(name, distance, b, tolerance))
+        self._add(_largest(name, distance, b, tolerance, rounding))
         if tolerance.rms is not None and distance.size:
-            rms = float(np.sqrt(np.mean(distance**2)))
+            rms = float(np.sqrt(np.mean(np.maximum(distance - rounding, 0) ** 2)))
             self._add(Finding(name, rms, tolerance.rms, "rms"))
         if tolerance.correlation is not None and a.size > 1 and not same.all():
             lack = 1 - float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
@@ -84,12 +96,14 @@ class Tally:
             self.out.append(finding)
 
 
-def _largest(name: str, distance: Any, recorded: Any, tolerance: Tolerance) -> Finding:
+def _largest(
+    name: str, distance: Any, recorded: Any, tolerance: Tolerance, rounding: Any
+) -> Finding:
     """The value that is farthest out for its tolerance."""
     if not distance.size:
         return Finding(name, 0.0, tolerance.largest)
     scale = np.where(np.isfinite(recorded), np.abs(recorded), 0.0)
-    allowed = tolerance.largest + tolerance.relative * scale
+    allowed = tolerance.largest + tolerance.relative * scale + rounding
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(distance == 0, 0.0, distance / allowed)
     share = np.where(np.isnan(share), np.inf, share)

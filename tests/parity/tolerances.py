@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tests.parity.recorded import ParitySet
+import numpy as np
+
+from tests.parity.recorded import Array, ParitySet
 from tests.parity.tally import Tolerance
 
 NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
@@ -34,9 +36,9 @@ OWN: Mapping[str, Tolerance] = {
     # sums over 2048 samples of a half-scale wave; float32 FFTs differ in their last bits
     "stft": Tolerance(1e-4, relative=1e-5),
     # shares of a running float32 sum over a thousand bins
-    "fraction": Tolerance(1e-5),
-    # weights of unit area, below 0.05
-    "filterbank": Tolerance(1e-7),
+    "fraction": Tolerance(1e-4),
+    # weights of unit area, below 0.07, from triangles in float32; some libraries use float64
+    "filterbank": Tolerance(1e-6),
     # one multiplication and one subtraction at half of full scale
     "level": Tolerance(1e-6),
     # of another computer and other libraries; the manifest reports 8.1e-3 near the clamp
@@ -66,3 +68,19 @@ def near_zero_snr(parity: ParitySet) -> Tolerance:
     text = str(parity.manifest.get("suggested_tolerance", {}).get(SUGGESTED["schedule"][0], ""))
     said = re.search("relative " + NUMBER, text)
     return replace(tolerance(parity, "schedule"), relative=float(said[1]) if said else 1e-3)
+
+
+def log_mel_rounding(magnitude: Array, bands: Array) -> Array:
+    """How far the log-mel of a float32 STFT may be from that of another, [frames, mel bins].
+
+    Every bin of an FFT has the rounding noise of the frame's loudest one, half a unit in its
+    last place; a band adds the noise of its bins by power. It matters where a band is a million
+    times quieter than the loudest bin: of tones, the recorded numbers themselves are 3e-3 from
+    those of exact arithmetic, more than the manifest's 2e-3.
+
+    Args:
+        magnitude: |STFT|, [frames, n_fft/2 + 1]
+        bands: [n_fft/2 + 1, mel bins]
+    """
+    noise = 2.0**-24 * magnitude.max(axis=1, keepdims=True) * np.sqrt((bands**2).sum(axis=0))
+    return np.asarray(noise / np.maximum(magnitude @ bands, 1e-5))
