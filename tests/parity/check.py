@@ -92,7 +92,9 @@ def run(parity: ParitySet, stage: Stage) -> Result:
         said, state = "nothing of this is there", "absent"
     if tally.out:
         state = "OUT"
-        said = "; ".join([*([said] if said else []), *(f"{one.name} too" for one in tally.out[1:4])])
+        said = "; ".join(
+            [*([said] if said else []), *(f"{one.name} too" for one in tally.out[1:4])]
+        )
     return Result(stage.name, state, len(tally.names), tally.worst, said)
 
 

@@ -11,9 +11,10 @@ import torch
 
 from audiosr_core.diffusion import cosine_schedule, steps_reference
 from audiosr_core.reference import Draws, run_reference, run_reference_long
+from audiosr_core.reference.front import fit_frames
 from tests.parity.recorded import Array, ParitySet, Recording, base_name, channels_of, kept
 from tests.parity.tally import EXACT, Tally, Tolerance
-from tests.parity.tolerances import tolerance
+from tests.parity.tolerances import log_mel_rounding, tolerance
 
 FILE = "e2e.npz"
 LONG_FILE = "long.npz"
@@ -95,7 +96,16 @@ def compare_stages(parity: ParitySet, tally: Tally, file: Recording, heard: Hear
             if base_name(name) == name:
                 ours = ours.reshape(recorded.shape)
             allowed = tolerance(parity, kind) if kind else EXACT
-            tally.compare(name, kept(name, ours), recorded, _scalar(recorded, allowed))
+            doubt = kept(name, _rounding(parity, heard, stage)) if kind == "log mel" else 0.0
+            tally.compare(name, kept(name, ours), recorded, _scalar(recorded, allowed), doubt)
+
+
+def _rounding(parity: ParitySet, heard: Heard, stage: str) -> Array:
+    """Of a log-mel of the front end, by the wave that it is of."""
+    wave = heard.last("wave" if stage == "log_mel" else "low_wave")
+    magnitude = parity.mel.magnitude(parity.tensor(wave)).cpu().numpy()
+    doubt = log_mel_rounding(magnitude, parity.mel.bands.cpu().numpy())
+    return fit_frames(torch.from_numpy(doubt), len(heard.last(stage))).numpy()
 
 
 def _scalar(recorded: Array, allowed: Tolerance) -> Tolerance:

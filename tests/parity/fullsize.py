@@ -103,5 +103,3 @@ def _build(parity: ParitySet, recipe: Recipe) -> AudioSR:
         for key, shape in layout(config).items()
     }
     return build(config, tensors).to(parity.device)
-
-

@@ -41,7 +41,9 @@ def unet(parity: ParitySet, tally: Tally, planes: bool) -> None:
         scaled = condition * np.float32(networks.config.scale_factor)
         both = np.concatenate([x, scaled], axis=1)
         tally.compare(name, _v(parity, networks, both, times), file[name], allowed)
-    for name, match in file.matching(rf"unet/model_direct_out(?P<inputs>(?:_(?!t\d)[^_]+)*){TIMES}"):
+    for name, match in file.matching(
+        rf"unet/model_direct_out(?P<inputs>(?:_(?!t\d)[^_]+)*){TIMES}"
+    ):
         inputs = match["inputs"]
         whole = next(n for n, _ in file.matching(rf"unet/model_direct_in\d*{inputs}"))
         ours = _v(parity, networks, file[whole], _times(match["times"]))

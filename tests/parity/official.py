@@ -1,7 +1,7 @@
 """official_run*.npz: one run of the published code with the published weights, elsewhere.
 
-The recorded wave is in the files, so the front end can be checked by anybody; the networks by whoever
-has the weights. What the run was is in the description: seed, steps, guidance, filter, bins.
+The recorded wave is in the files, so anybody can check the front end, and who has the weights the
+networks. What the run was is in the description: seed, steps, guidance, filter, bins.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def front_end(parity: ParitySet, tally: Tally) -> None:
     _vocoder_mel(parity, tally, file, front.low_mel, int(_number(r"mel cutoff bin (\d+)", words)))
 
 
-def _vocoder_mel(
-    parity: ParitySet, tally: Tally, file: Recording, low: Array, cutoff: int
-) -> None:
+def _vocoder_mel(parity: ParitySet, tally: Tally, file: Recording, low: Array, cutoff: int) -> None:
     """Below the rolloff it is the low-passed mel, above it the recorded decoder's."""
     ours_cutoff = replace_low_mel(np.zeros_like(low), low).cutoff_bin
     tally.compare("mel cutoff bin", ours_cutoff, cutoff, EXACT)

@@ -1,8 +1,8 @@
 """Weights of the full size by arithmetic: the recipe in the manifest, read and followed.
 
-    key ── crc32 ─┐
-    seed ─────────┴─ base ─ splitmix64 (Steele et al. 2014) of 1, 2, 3 ... ─ u in [-1, 1)
-    u ── scaled by the kind of tensor ── float32
+key ── crc32 ─┐
+seed ─────────┴─ base ─ splitmix64 (Steele et al. 2014) of 1, 2, 3 ... ─ u in [-1, 1)
+u ── scaled by the kind of tensor ── float32
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ def read_recipe(manifest: dict[str, Any]) -> Recipe:
             key: float(number)
             for key, number in re.findall(r"(\S+) := " + NUMBER + " everywhere", value)
         },
-        factors={
-            key: float(number) for key, number in re.findall(r"(\S+) \*= " + NUMBER, value)
-        },
+        factors={key: float(number) for key, number in re.findall(r"(\S+) \*= " + NUMBER, value)},
         inputs={
             name: (float(scale), float(offset))
             for name, scale, offset in re.findall(rf"(\w+) {NUMBER},{NUMBER}(?:;|$)", inputs)

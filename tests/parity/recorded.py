@@ -130,7 +130,9 @@ class ParitySet:
                 found.append(file)
             elif file.endswith(".npz"):
                 there = set(np.load(self.folder / file).files)
-                found += [f"{file}: {name}" for name in entry.get("arrays", {}) if name not in there]
+                found += [
+                    f"{file}: {name}" for name in entry.get("arrays", {}) if name not in there
+                ]
         return found
 
     def description(self, file: str) -> str:

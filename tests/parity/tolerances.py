@@ -1,7 +1,7 @@
 """What each kind of number may differ by: the manifest's words, or ours where it has none.
 
-    "schedule.npz": "1e-6 abs (sqrt_recip* near t=999: relative 1e-3)"
-                     ^ the first number is the largest absolute difference; others by their word
+"schedule.npz": "1e-6 abs (sqrt_recip* near t=999: relative 1e-3)"
+                 ^ the first number is the largest absolute difference; others by their word
 """
 
 from __future__ import annotations
