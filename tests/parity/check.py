@@ -92,9 +92,9 @@ def run(parity: ParitySet, stage: Stage) -> Result:
         said, state = "nothing of this is there", "absent"
     if tally.out:
         state = "OUT"
-        said = "; ".join(
-            [*([said] if said else []), *(f"{one.name} too" for one in tally.out[1:4])]
-        )
+        worst = tally.worst.name if tally.worst else ""
+        others = [name for name in dict.fromkeys(one.name for one in tally.out) if name != worst]
+        said = "; ".join([*([said] if said else []), *(f"{name} too" for name in others)])
     return Result(stage.name, state, len(tally.names), tally.worst, said)
 
 

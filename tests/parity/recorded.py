@@ -172,7 +172,8 @@ class ParitySet:
 
 def first_channel(pcm16: Array) -> Array:
     """Full-scale float32 [samples] of [samples] or [samples, channels]."""
-    return channels_of(pcm16)[0]
+    first: Array = channels_of(pcm16)[0]
+    return first
 
 
 def channels_of(pcm16: Array) -> Array:

@@ -107,5 +107,5 @@ def draws(parity: ParitySet, tally: Tally) -> None:
         shape = tuple(int(size) for size in said[1].split(","))
         recorded = file[name]
         stream = Draws(int(match[1]))
-        ours = [stream.normal(shape).ravel()[: recorded.shape[1]].numpy() for _ in recorded]
-        tally.compare(name, ours, recorded, tolerance(parity, "schedule"))
+        noises = [stream.normal(shape).ravel()[: recorded.shape[1]].numpy() for _ in recorded]
+        tally.compare(name, noises, recorded, tolerance(parity, "schedule"))

@@ -95,7 +95,9 @@ def test_the_exit_code_says_it_and_missing_files_are_told(
     assert "absent  schedule.npz: listed in manifest.json" in told
     assert "absent  end to end" in told
 
-    change(copied / "dsp.npz", lambda arrays: arrays.update({"melreplace/cutoff_bin": np.int64(9)}))
+    change(
+        copied / "dsp.npz", lambda arrays: arrays.update({"melreplace/cutoff_bin": np.asarray(9)})
+    )
     assert check.main([str(copied)]) == check.EXIT_OUT
     assert "OUT     mel replacement" in capsys.readouterr().out
 
