@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiosr_core.model.config import AutoencoderConfig
+from audiosr_core.model.norm import GroupNorm
 
 EPS = 1e-6
 LOGVAR_RANGE = (-30.0, 20.0)
@@ -64,7 +65,7 @@ class Encoder(nn.Module):
             self.down.append(Level(channels, width, config.res_blocks, groups, downsample=step))
             channels = width
         self.mid = Middle(channels, groups)
-        self.norm_out = nn.GroupNorm(groups, channels, eps=EPS)
+        self.norm_out = GroupNorm(groups, channels, eps=EPS)
         self.conv_out = nn.Conv2d(channels, 2 * config.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class Decoder(nn.Module):
             levels.append(Level(channels, width, config.res_blocks + 1, groups, upsample=step))
             channels = width
         self.up = nn.ModuleList(reversed(levels))  # numbered from the finest, walked from its end
-        self.norm_out = nn.GroupNorm(groups, channels, eps=EPS)
+        self.norm_out = GroupNorm(groups, channels, eps=EPS)
         self.conv_out = nn.Conv2d(channels, config.out_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -125,9 +126,9 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, in_channels, eps=EPS)
+        self.norm1 = GroupNorm(groups, in_channels, eps=EPS)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, out_channels, eps=EPS)
+        self.norm2 = GroupNorm(groups, out_channels, eps=EPS)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
@@ -160,7 +161,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=EPS)
+        self.norm = GroupNorm(groups, channels, eps=EPS)
         self.q = nn.Conv2d(channels, channels, 1)
         self.k = nn.Conv2d(channels, channels, 1)
         self.v = nn.Conv2d(channels, channels, 1)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiosr_core.model.config import UnetConfig
+from audiosr_core.model.norm import GroupNorm
 
 RESIDUAL_EPS = 1e-5
 TRANSFORMER_EPS = 1e-6
@@ -76,7 +77,7 @@ class Unet(nn.Module):
                 self.output_blocks.append(Row(row))
 
         self.out = nn.Sequential(
-            nn.GroupNorm(config.norm_groups, channels, eps=RESIDUAL_EPS),
+            GroupNorm(config.norm_groups, channels, eps=RESIDUAL_EPS),
             nn.SiLU(),
             nn.Conv2d(channels, config.out_channels, 3, padding=1),
         )
@@ -127,13 +128,13 @@ class Residual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, heard: int, groups: int) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(groups, in_channels, eps=RESIDUAL_EPS),
+            GroupNorm(groups, in_channels, eps=RESIDUAL_EPS),
             nn.SiLU(),
             nn.Conv2d(in_channels, out_channels, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(heard, out_channels))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(groups, out_channels, eps=RESIDUAL_EPS),
+            GroupNorm(groups, out_channels, eps=RESIDUAL_EPS),
             nn.SiLU(),
             nn.Identity(),  # where dropout was in training
             nn.Conv2d(out_channels, out_channels, 3, padding=1),
@@ -180,7 +181,7 @@ class Transformer(nn.Module):
     def __init__(self, channels: int, config: UnetConfig) -> None:
         super().__init__()
         heads = channels // config.head_channels
-        self.norm = nn.GroupNorm(config.norm_groups, channels, eps=TRANSFORMER_EPS)
+        self.norm = GroupNorm(config.norm_groups, channels, eps=TRANSFORMER_EPS)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(channels, heads) for _ in range(config.transformer_depth)
