@@ -33,8 +33,6 @@ Read = Callable[[int, int], Samples]
 PUBLISHED_LIMIT_SECONDS = 10.24  # beyond it the published command warns
 PUBLISHED_STEPS = 50  # of its command line
 
-FAINTEST = 2.0**-120  # peaks below it are not undone: their gain would leave float32's range
-
 LOOKS = 8  # places of the second look
 LOOK_SECONDS = 2
 
@@ -185,7 +183,7 @@ def _rounded(peak: float) -> float:
     The steps are 1/60 of an octave and counted anew in every octave: a sound of half the level
     gets half the number to the last bit, and so half the result (promise P4).
     """
-    if peak < FAINTEST:
+    if peak == 0:
         return 1.0
     mantissa, exponent = math.frexp(peak)
     return math.ldexp(2 ** (round(60 * math.log2(mantissa)) / 60), exponent)
