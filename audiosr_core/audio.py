@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from audiosr_core.errors import AudioError, NotFiniteError
 
@@ -34,6 +35,36 @@ class Audio:
         check_format(self.sample_rate, x.shape[0])
         check_finite(x, 0, self.sample_rate)
 
+    @classmethod
+    def of(cls, array: ArrayLike, sample_rate: int) -> Audio:
+        """A sound from the array or tensor that another program hands over.
+
+        Torch tensors are taken from any device, with or without a gradient; torch is not imported.
+
+        Args:
+            array: [samples], [channels, samples], or a batch of one: [1, channels, samples].
+                Floating point has full scale ±1; int16 and int32 have theirs
+            sample_rate: Hz
+
+        Raises:
+            AudioError: another shape or type, or a rate or channel count that cannot be carried
+            NotFiniteError: a sample is NaN or infinite
+        """
+        try:
+            x = _planar(np.asarray(_on_the_cpu(array)))
+        except (TypeError, ValueError) as error:  # rows of unequal length, say
+            raise AudioError(f"samples must be an array of numbers: {error}") from error
+        size = x.dtype.itemsize
+        if x.dtype.kind == "f":
+            return cls(x.astype(np.float32 if size <= 4 else np.float64), sample_rate)
+        if x.dtype.kind == "i" and size in (2, 4):  # 16 bits fit float32, 32 do not
+            wide = x.astype(np.float32 if size == 2 else np.float64)
+            return cls(np.ldexp(wide, 1 - 8 * size), sample_rate)
+        raise AudioError(
+            f"samples must be floating point, int16 or int32, got {x.dtype};"
+            " divide them by their full scale"
+        )
+
     @property
     def num_channels(self) -> int:
         return int(self.samples.shape[0])
@@ -45,6 +76,28 @@ class Audio:
     @property
     def seconds(self) -> float:
         return self.num_samples / self.sample_rate
+
+
+def _on_the_cpu(array: Any) -> Any:
+    """A torch tensor as numpy can read it; anything else as it is."""
+    if not hasattr(array, "detach"):
+        return array
+    tensor = array.detach().cpu()
+    half = tensor.is_floating_point() and tensor.element_size() < 4
+    return tensor.float() if half else tensor  # numpy does not know bfloat16
+
+
+def _planar(x: NDArray[Any]) -> NDArray[Any]:
+    """[channels, samples], whatever of the shapes of `Audio.of` it was."""
+    shape = list(x.shape)
+    if x.ndim == 3 and len(x) != 1:
+        raise AudioError(f"a batch must hold one sound, got {shape}; give its sounds one by one")
+    x = x[0] if x.ndim == 3 else np.atleast_2d(x)
+    if x.ndim != 2 or not shape:
+        raise AudioError(f"samples must be [samples] or [channels, samples], got {shape}")
+    if x.shape[1] <= MAX_CHANNELS < x.shape[0]:
+        raise AudioError(f"samples must be [channels, samples], got {shape}; transpose them")
+    return x
 
 
 def check_format(sample_rate: int, num_channels: int) -> None:

@@ -128,7 +128,7 @@ class Settings:
         help="denoising steps of a diffusion model; auto is the model's own",
     )  # fmt: skip
     guidance_scale: float = knob(
-        3.5, 1.0, 20.0, help="how strongly a diffusion model is held to the sound; 1 is not at all"
+        3.5, 1.0, 20.0, help="how strongly a diffusion model is held to the sound; 1 adds nothing"
     )
     guidance_from: float = knob(
         1.0, 0.0, 1.0, help="noise level at which guidance begins, 1 being pure noise"
@@ -136,7 +136,7 @@ class Settings:
     guidance_to: float = knob(0.0, 0.0, 1.0, help="noise level at which guidance ends")
     eta: float | Literal["auto"] = knob(
         "auto", 0.0, 1.0, words=("auto",),
-        help="fresh noise at every step of a ddim sampler: 0 for none, 1 as in the paper",
+        help="fresh noise at every step of a diffusion model: 0 for none, 1 as published",
     )  # fmt: skip
     joins: str = knob(
         "crossfade", choices=("crossfade", "joint"),

@@ -80,4 +80,4 @@ def replace_low_wave(generated: Samples, low: Samples) -> LowWave:
 def final_level(wave: Samples) -> Samples:
     """Peak 0.5, and only then mean 0, [samples]."""
     wave = np.float32(PEAK) * wave / np.abs(wave).max()
-    return wave - wave.mean()
+    return np.asarray(wave - wave.mean(), np.float32)

@@ -85,7 +85,7 @@ def to_rate(wave: Samples, rate_in: int, rate_out: int) -> Samples:
 def normalise(wave: Samples) -> Samples:
     """Mean removed, then peak 0.5, [samples]."""
     wave = wave - wave.mean()
-    return wave / (np.abs(wave).max() + TINY) * np.float32(PEAK)
+    return np.asarray(wave / (np.abs(wave).max() + TINY) * np.float32(PEAK), np.float32)
 
 
 def padded_seconds(num_samples: int, sample_rate: int, multiple: float = CHUNK_SECONDS) -> float:

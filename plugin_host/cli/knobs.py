@@ -60,7 +60,7 @@ def flag(name: str) -> str:
 def _parameter(one: Knob) -> inspect.Parameter:
     option = typer.Option(
         flag(one.name),
-        metavar="NAME" if one.is_text else "|".join([*one.words, "NUMBER"]),
+        metavar=_metavar(one),
         help=_help(one),
         show_default=False,
         rich_help_panel="Knobs",
@@ -71,6 +71,12 @@ def _parameter(one: Knob) -> inspect.Parameter:
         default=None,
         annotation=Annotated[str | None, option],
     )
+
+
+def _metavar(one: Knob) -> str:
+    if one.choices:
+        return "|".join(one.choices)
+    return "NAME" if one.is_text else "|".join([*one.words, "NUMBER"])
 
 
 def _help(one: Knob) -> str:

@@ -16,7 +16,18 @@ from audiosr_core.errors import AudioSRError, OutputExistsError, SettingsError
 from audiosr_core.presets import Preset, load_preset, preset_text, save_preset
 from audiosr_core.settings import KNOBS, Settings
 
-FACTORY = {"music", "speech", "phone", "tape-78", "mp3-rescue", "subtle-air", "archive"}
+FACTORY = {
+    "music",
+    "speech",
+    "phone",
+    "tape-78",
+    "mp3-rescue",
+    "subtle-air",
+    "archive",
+    "audiosr-fast",
+    "audiosr-quality",
+    "audiosr-reference",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def list_(
             emit(preset.as_dict())
         else:
             whose = "" if preset.factory else "  (yours)"
-            write(f"{preset.name:14} {preset.purpose or preset.description}{whose}")
+            write(f"{preset.name:18} {preset.purpose or preset.description}{whose}")
 
 
 @app.command()
