@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from audiosr_core.errors import DeviceError, SettingsError
 from audiosr_core.families import Condition, audiosr
 from audiosr_core.families.audiosr import AudioSRModel
+from audiosr_core.lowpass import lowpass
 from audiosr_core.model.audiosr import AudioSR, build
 from audiosr_core.model.config import AudioSRConfig
 from audiosr_core.noise import latent_noise
@@ -106,6 +107,41 @@ def test_silence_and_dc_are_no_reason_to_fail(model: AudioSRModel) -> None:
     for level in (0.0, 0.3):
         out = made(model, np.full((1, 8 * HOP), level, np.float32))
         assert np.isfinite(out).all()
+
+
+# ---- what the networks hear (D6, D11, D18)
+
+
+@pytest.mark.usefixtures("short")
+def test_the_condition_is_filtered_as_in_the_paper_every_time(
+    model: AudioSRModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def spied(wave: Sound, *how: object) -> Sound:
+        asked.append(how)
+        return lowpass(wave, *how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(audiosr, "lowpass", spied)
+    for seed in range(3):
+        made(model, sound(), seed=seed, steps=1)
+    assert asked == [(CUTOFF, "cheby1", 48_000)] * 3
+
+
+@pytest.mark.usefixtures("short")
+def test_what_is_short_is_filled_with_silence(model: AudioSRModel) -> None:
+    low = sound(1, 3 * HOP + 17)
+    filled = np.pad(low, ((0, 0), (0, 8 * HOP - low.shape[1])))
+    assert np.array_equal(made(model, filled)[:, : low.shape[1]], made(model, low))
+
+
+@pytest.mark.usefixtures("short")
+def test_the_condition_is_the_mean_of_the_posterior(model: AudioSRModel) -> None:
+    weights = recipe_weights(SMALL)
+    spread = slice(SMALL.autoencoder.embed_dim, None)  # the rows that say how sure it is
+    weights["first_stage_model.quant_conv.bias"][spread] += 3
+    unsure = AudioSRModel(build(SMALL, weights), "unsure")
+    assert np.array_equal(made(unsure, sound()), made(model, sound()))
 
 
 # ---- purity, seeds, channels
