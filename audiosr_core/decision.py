@@ -30,7 +30,7 @@ class Decision:
     skipped: tuple[bool, ...]  # per channel: nothing above 200 Hz, passes untouched
     gain_db: float  # of the gain law at the crossover, one per sound
     note: str  # for people: why nothing is extended; empty otherwise
-    peak: float = 1.0  # of the whole sound, to 0.1 dB
+    peak: float = 1.0  # of the whole sound, to about 0.1 dB
 
     @property
     def full_band(self) -> bool:

@@ -178,8 +178,15 @@ def _check_mode(settings: Settings) -> None:
 
 
 def _rounded(peak: float) -> float:
-    """To 0.1 dB: a number one can write down, give back, and get the same sound."""
-    return float(10 ** (round(20 * math.log10(peak), 1) / 20)) if peak > 0 else 1.0
+    """To about 0.1 dB, so that it hardly depends on one sample; half the peak is half of it.
+
+    The steps are 1/60 of an octave and counted anew in every octave: a sound of half the level
+    gets half the number to the last bit, and so half the result (promise P4).
+    """
+    if peak == 0:
+        return 1.0
+    mantissa, exponent = math.frexp(peak)
+    return math.ldexp(2 ** (round(60 * math.log2(mantissa)) / 60), exponent)
 
 
 def _places(num_samples: int, sample_rate: int) -> list[tuple[int, int]]:

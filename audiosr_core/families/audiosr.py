@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiosr_core.diffusion import SAMPLERS, cosine_schedule, guided, joint
 from audiosr_core.diffusion.joint import window_weights
@@ -37,7 +37,7 @@ from audiosr_core.families.graphs import Recorded
 from audiosr_core.families.weights import read_networks
 from audiosr_core.lowpass import lowpass
 from audiosr_core.mel import LogMel
-from audiosr_core.model import autoencoder, unet, vocoder
+from audiosr_core.model import unet, vocoder
 from audiosr_core.model.audiosr import AudioSR
 from audiosr_core.noise import latent_noise
 from audiosr_core.settings import Settings
@@ -184,7 +184,7 @@ class AudioSRModel:
 
         def encode(at: slice) -> Tensor:
             piece = mel[:, :, at.start * down : at.stop * down]
-            return self._by_rows(lambda x: self.networks.autoencoder.encode(x)[0], piece, "vae")
+            return self._by_rows(lambda x: self.networks.autoencoder.encode(x)[0], piece)
 
         known = _blend([encode(at) for at in windows], windows) * c.scale_factor
 
@@ -234,9 +234,9 @@ class AudioSRModel:
         mel = self.networks.autoencoder.decode(z.to(self.precision.autoencoder))
         return _finite(mel.float(), "autoencoder")
 
-    def _by_rows(self, network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> Tensor:
+    def _by_rows(self, network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         parts = [network(part.to(self.precision.autoencoder)) for part in torch.split(x, self.rows)]
-        return _finite(torch.cat(parts).float(), name)
+        return _finite(torch.cat(parts).float(), "autoencoder")
 
     def _bins_below(self, cutoff_hz: float) -> int:
         """Mel bins whose peak lies below the cutoff."""
@@ -307,11 +307,18 @@ def _memory_named() -> Iterator[None]:
 
 
 def _tick_inside(networks: AudioSR) -> None:
-    """Have every block of the networks ask whether to go on."""
-    blocks = (autoencoder.Block, unet.Residual, vocoder.ResidualBlock)
-    for module in networks.modules():
-        if isinstance(module, blocks):
-            module.register_forward_pre_hook(lambda module, x: _on_step.get(_nothing)())
+    """Have the networks ask, again and again, whether to go on.
+
+    Where a convolution is large, before each; so on two cores at most a second lies between.
+    """
+    for part, kind in (
+        (networks.unet, unet.Residual),
+        (networks.autoencoder, nn.Conv2d),
+        (networks.vocoder, vocoder.Conv),
+    ):
+        for module in part.modules():
+            if isinstance(module, kind):
+                module.register_forward_pre_hook(lambda module, x: _on_step.get(_nothing)())
 
 
 def _nothing() -> None:

@@ -33,7 +33,7 @@ class Vocoder(nn.Module):
         super().__init__()
         self.config = config
         channels = config.initial_channels
-        self.conv_pre = nn.Conv1d(config.mel_bins, channels, 7, padding=3)
+        self.conv_pre = Conv(config.mel_bins, channels, 7, padding=3)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernels, strict=True):
@@ -45,15 +45,15 @@ class Vocoder(nn.Module):
                 ResidualBlock(channels, size, config.resblock_dilations, config.leaky_slope)
                 for size in config.resblock_kernels
             )
-        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
+        self.conv_post = Conv(channels, 1, 7, padding=3)
 
     def forward(self, mel: Tensor) -> Tensor:
         """Samples of mel frames [B, mel_bins, T]; the published sizes give [B, 480·T + 16]."""
-        x = conv(self.conv_pre, mel[:, :, None])
+        x = self.conv_pre(mel[:, :, None])
         for i in range(len(self.ups)):
             x = self.stage(i, x)
         x = F.leaky_relu(x, self.config.last_leaky_slope)
-        return torch.tanh(conv(self.conv_post, x))[:, 0, 0]
+        return torch.tanh(self.conv_post(x))[:, 0, 0]
 
     def stage(self, i: int, x: Tensor) -> Tensor:
         """Stage `i`, [B, C, 1, N] → [B, C/2, 1, N·rate]."""
@@ -100,22 +100,23 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.slope = leaky_slope
 
-        def same(dilation: int) -> nn.Conv1d:
+        def same(dilation: int) -> Conv:
             padding = dilation * (kernel - 1) // 2
-            return nn.Conv1d(channels, channels, kernel, 1, padding, dilation)
+            return Conv(channels, channels, kernel, 1, padding, dilation)
 
         self.convs1 = nn.ModuleList(same(dilation) for dilation in dilations)
         self.convs2 = nn.ModuleList(same(1) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
         for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-            h = conv(dilated, F.leaky_relu(x, self.slope))
-            x = conv(plain, F.leaky_relu_(h, self.slope)).add_(x)
+            h = dilated(F.leaky_relu(x, self.slope))
+            x = plain(F.leaky_relu_(h, self.slope)).add_(x)
         return x
 
 
-def conv(layer: nn.Module, x: Tensor) -> Tensor:
+class Conv(nn.Conv1d):
     """A one-dimensional convolution on a plane of height 1, [B, C, 1, N] → [B, C', 1, N']."""
-    assert isinstance(layer, nn.Conv1d)
-    padding, dilation = int(layer.padding[0]), layer.dilation[0]
-    return F.conv2d(x, layer.weight[:, :, None], layer.bias, 1, (0, padding), (1, dilation))
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding, dilation = int(self.padding[0]), self.dilation[0]
+        return F.conv2d(x, self.weight[:, :, None], self.bias, 1, (0, padding), (1, dilation))

@@ -53,9 +53,11 @@ def needed_tensors(config: AudioSRConfig = TINY, seed: int = 0) -> dict[str, Ten
     }
 
 
-def official_state(config: AudioSRConfig = TINY, seed: int = 0) -> dict[str, Tensor]:
+def official_state(
+    config: AudioSRConfig = TINY, seed: int = 0, needed: dict[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """A whole state dict like the published ones, ballast included."""
-    needed = needed_tensors(config, seed)
+    needed = needed or needed_tensors(config, seed)
     state = {name: torch.linspace(0, 1, 1000) for name in sorted(UNUSED)}
     state["scale_factor"] = torch.tensor(config.scale_factor)
     state |= needed
@@ -73,7 +75,12 @@ def official_state(config: AudioSRConfig = TINY, seed: int = 0) -> dict[str, Ten
     return state
 
 
-def write_official(path: Path, config: AudioSRConfig = TINY, seed: int = 0) -> Path:
+def write_official(
+    path: Path,
+    config: AudioSRConfig = TINY,
+    seed: int = 0,
+    needed: dict[str, Tensor] | None = None,
+) -> Path:
     """A file like the published `pytorch_model.bin`."""
-    torch.save({"state_dict": official_state(config, seed)}, path)
+    torch.save({"state_dict": official_state(config, seed, needed)}, path)
     return path
