@@ -26,7 +26,7 @@ class GroupNorm(nn.GroupNorm):
         shift = rows[:, :: max(1, rows.shape[1] // SAMPLES)].float().mean(dim=1)  # [B, C]
         total = torch.zeros_like(shift, dtype=torch.float64)
         squares = torch.zeros_like(total)
-        for block in rows.split(max(1, BLOCK_VALUES // rows.shape[2]), dim=1):
+        for block in torch.split(rows, max(1, BLOCK_VALUES // rows.shape[2]), dim=1):
             moved = block - shift[:, None]
             total += moved.sum(dim=1)
             squares += moved.square_().sum(dim=1)
