@@ -41,10 +41,12 @@ def lowpass(x: Samples, cutoff_hz: float, kind: FilterKind, sample_rate: int = 4
             f"a low-pass needs a cutoff between 0 and {sample_rate / 2:g} Hz, got {cutoff_hz:g} Hz;"
             " a sound that reaches this far needs no extension"
         )
-    sections = _design(kind, 2 * cutoff / sample_rate)
+    share = cutoff / (sample_rate / 2)
+    low_rate = int(share * sample_rate)  # 2 · cutoff, or one less: published in floating point
+    sections = _design(kind, share)
     y = scipy.signal.sosfiltfilt(sections, x)
-    y = scipy.signal.resample_poly(y, 2 * cutoff, sample_rate, axis=-1)
-    y = scipy.signal.resample_poly(y, sample_rate, 2 * cutoff, axis=-1)
+    y = scipy.signal.resample_poly(y, low_rate, sample_rate, axis=-1)
+    y = scipy.signal.resample_poly(y, sample_rate, low_rate, axis=-1)
     y = y[..., : x.shape[-1]]  # never too short: both trips round up
     return np.asarray(scipy.signal.sosfiltfilt(sections, y), np.float32)
 

@@ -36,7 +36,7 @@ class LowWave(NamedTuple):
 
 def replace_low_mel(generated: NDArray[np.float32], low: NDArray[np.float32]) -> LowMel:
     """Take the bins below the rolloff of the low-passed mel from it; both log, [T, bins]."""
-    cut = rolloff_bin(np.exp(low).sum(axis=0))
+    cut = rolloff_bin(np.exp(low))
     return LowMel(np.concatenate([low[:, :cut], generated[:, cut:]], axis=1), cut)
 
 
@@ -70,7 +70,7 @@ def replace_low_wave(generated: Samples, low: Samples) -> LowWave:
         )
 
     made, kept = stft(generated), stft(low)
-    cut = rolloff_bin(kept.abs().sum(-1).numpy())
+    cut = rolloff_bin(kept.abs().mT.numpy())
     ratio = float(kept[cut].abs().sum() / made[cut].abs().sum())
     made[:cut] = kept[:cut] / float(np.clip(ratio, *GAIN_RANGE))
     wave = torch.istft(made, N_FFT, HOP, window=window, length=len(generated))

@@ -3,6 +3,8 @@
     numpy    filter kind
     torch    posterior (discarded)   posterior of the condition   x_T   step 1   step 2  ...
 
+Each chunk of a long sound begins with one more number of torch's, of which nothing is made.
+
 One `Draws` serves many runs, as one global generator did: each goes on where the last one stopped.
 """
 
@@ -34,3 +36,7 @@ class Draws:
     def normal(self, shape: tuple[int, ...]) -> Tensor:
         """The next standard normal float32 numbers; drawn by the CPU, whatever the device."""
         return torch.randn(shape, generator=self._noise)
+
+    def unused(self) -> None:
+        """Pass over one number of torch's generator."""
+        torch.rand(1, generator=self._noise)

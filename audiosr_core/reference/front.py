@@ -59,7 +59,7 @@ def prepare(wave: Samples, sample_rate: int, mel: LogMel, kind: FilterKind) -> F
     padded = fit(normalise(to_rate(wave, sample_rate, rate)), samples)
     magnitude = mel.magnitude(torch.from_numpy(padded).to(mel.window.device))
     stft = fit_frames(magnitude, frames)[:, :-1].cpu().numpy()
-    cutoff_bin = rolloff_bin(stft.sum(axis=0))
+    cutoff_bin = rolloff_bin(stft)
     cutoff_hz = cutoff_of(cutoff_bin, stft.shape[1], rate)
     low_wave = lowpass(padded, cutoff_hz, kind, rate)
     low_mel = fit_frames(mel(torch.from_numpy(low_wave).to(mel.window.device)), frames)
@@ -124,17 +124,15 @@ def fit_frames(frames: Tensor, count: int) -> Tensor:
     return torch.cat([frames, frames.new_zeros(missing, frames.shape[1])]) if missing else frames
 
 
-def rolloff_bin(energy: NDArray[np.float32], fraction: float = ROLLOFF) -> int:
-    """The last bin at which the running sum over bins is below this fraction of the whole.
+def rolloff_bin(magnitude: NDArray[np.float32], fraction: float = ROLLOFF) -> int:
+    """The last bin up to which less than this fraction of the whole lies; 0 if there is none.
 
     Args:
-        energy: magnitude (not power) of each bin summed over time, [bins]
-
-    Returns:
-        0 if there is none, as for silence
+        magnitude: [frames, bins]; magnitudes are added up, not powers
     """
-    total = np.cumsum(energy)
-    below = np.flatnonzero(total < total[-1] * np.float32(fraction))
+    # float32 would drift by 1e-5 of the whole over the frames: a bin, now and then
+    total = np.cumsum(magnitude.sum(axis=0, dtype=np.float64))
+    below = np.flatnonzero(total < total[-1] * fraction)
     return int(below[-1]) if len(below) else 0
 
 

@@ -48,7 +48,7 @@ def run_reference_long(
     sound = to_rate(wave.mean(axis=0, dtype=np.float32), sample_rate, rate)
     chunk, overlap = int(chunk_seconds * rate), int(overlap_seconds * rate)
     stride = chunk - overlap
-    starts = range(0, len(sound), stride)
+    starts = range(0, len(sound), max(stride, 1))  # no stride is refused below
     shortest = min(chunk, len(sound) - starts[-1])
     if not 0 < overlap <= min(shortest, stride):
         raise AudioError(
@@ -60,6 +60,7 @@ def run_reference_long(
     out, total = np.zeros_like(sound), np.zeros_like(sound)
     for start in starts:
         piece = sound[start : start + chunk]
+        draws.unused()
         made = run_reference(
             networks,
             fit(piece, chunk)[None],

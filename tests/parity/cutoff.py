@@ -77,20 +77,21 @@ def _before_lowpass(
     level = normalise(to_rate(wave, rate, model.sample_rate))
     padded = fit(level, int(model.sample_rate * seconds))
     magnitude = fit_frames(parity.mel.magnitude(parity.tensor(padded)), frames)
-    energy = magnitude[:, :-1].sum(dim=0).cpu().numpy()
-    bin = rolloff_bin(energy)
+    stft = magnitude[:, :-1].cpu().numpy()
+    bin = rolloff_bin(stft)
     found: dict[str, Any] = {
         "padded_seconds": seconds,
         "target_frames": frames,
         "normalized_peak": float(np.abs(padded).max()),
         "stft_cutoff_bin": bin,
-        "detected_hz": bin / len(energy) * model.sample_rate / 2,
+        "detected_hz": bin / stft.shape[1] * model.sample_rate / 2,
     }
     for key in row:
         if match := re.fullmatch(r"cumulative_fraction_at_bins_([\d_]+)", key):
             bins = [int(one) for one in match[1].split("_")]
+            total = np.cumsum(stft.sum(axis=0, dtype=np.float64))
             with np.errstate(invalid="ignore"):
-                found[key] = (np.cumsum(energy) / energy.sum())[bins]
+                found[key] = (total / total[-1])[bins]
     return found
 
 

@@ -35,8 +35,8 @@ SUGGESTED: Mapping[str, tuple[str, Tolerance]] = {
 OWN: Mapping[str, Tolerance] = {
     # sums over 2048 samples of a half-scale wave; float32 FFTs differ in their last bits
     "stft": Tolerance(1e-4, relative=1e-5),
-    # shares of a running float32 sum over a thousand bins
-    "fraction": Tolerance(1e-4),
+    # shares of a sum, recorded in float32; a bin holds a thousandth
+    "fraction": Tolerance(1e-6),
     # weights of unit area, below 0.07, from triangles in float32; some libraries use float64
     "filterbank": Tolerance(1e-6),
     # one multiplication and one subtraction at half of full scale
