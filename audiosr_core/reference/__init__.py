@@ -15,7 +15,6 @@ mode. Facts from the public repository of Liu et al. 2023 (arXiv 2309.07314), no
 
 from audiosr_core.reference.draws import Draws
 from audiosr_core.reference.long import run_reference_long
-
 from audiosr_core.reference.pipeline import run_reference
 
 __all__ = ["Draws", "run_reference", "run_reference_long"]
