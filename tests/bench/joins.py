@@ -64,7 +64,7 @@ class Joins:
     correlation: float | None  # of the two versions of the sound
     energy_db: float | None  # of the join, against the two versions faded into each other
     level_db: float  # of the join, against the stretches beside it
-    spread_db: float  # the same of places where nothing is joined: what chance does
+    spread_db: float | None  # the same of places where nothing is joined: what chance does
     spike: float  # greatest bend in a join, against the greatest beside it
 
 
@@ -174,7 +174,7 @@ def _measured(x: Band, places: list[int], size: int) -> Joins:
         correlation=None,
         energy_db=None,
         level_db=float(np.mean([level(p) for p in places])),
-        spread_db=float(np.std(chance)) if chance else float("nan"),
+        spread_db=float(np.std(chance)) if chance else None,
         spike=max(bend(p) for p in places) / max(bend(p) for p in beside),
     )
 
@@ -213,7 +213,7 @@ def table(rows: dict[str, Joins]) -> list[str]:
             _cell(one.correlation, ".2f"),
             _cell(one.energy_db, "+.2f"),
             _cell(one.level_db, "+.2f"),
-            "±" + _cell(one.spread_db, ".2f"),
+            _cell(one.spread_db, "±.2f"),
             _cell(one.spike, ".2f"),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -221,7 +221,9 @@ def table(rows: dict[str, Joins]) -> list[str]:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    if value is None:
+        return ""
+    return "±" + format(value, form[1:]) if form.startswith("±") else format(value, form)
 
 
 def parity_model(folder: Path) -> AudioSRModel:

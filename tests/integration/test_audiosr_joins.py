@@ -44,6 +44,7 @@ def test_no_join_is_louder_or_quieter_than_what_it_joins(joins: dict[str, Joins]
 
 def test_no_join_stands_out_of_its_surroundings(joins: dict[str, Joins]) -> None:
     for name, one in joins.items():
+        assert one.spread_db is not None
         # P4 allows 0.1 dB; chance gives the mean of so many joins its own deviation, three of it
         assert abs(one.level_db) < 0.1 + 3 * one.spread_db / np.sqrt(one.count), name
         assert one.spike < 1.3, name  # of the greatest bend beside the joins
