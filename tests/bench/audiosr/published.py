@@ -75,7 +75,7 @@ def _plane_attention(self: autoencoder.Attention, x: Tensor) -> Tensor:
 
 
 def _vocoder(self: Vocoder, mel: Tensor) -> Tensor:
-    x = self.conv_pre(mel)
+    x = _conv(self.conv_pre, mel)
     count = len(self.config.resblock_kernels)
     for i, up in enumerate(self.ups):
         x = up(F.leaky_relu(x, self.config.leaky_slope))
@@ -84,10 +84,16 @@ def _vocoder(self: Vocoder, mel: Tensor) -> Tensor:
             total = block(x) if total is None else total + block(x)
         x = total / count
     x = F.leaky_relu(x, self.config.last_leaky_slope)
-    return torch.tanh(self.conv_post(x))[:, 0]
+    return torch.tanh(_conv(self.conv_post, x))[:, 0]
 
 
 def _residual_block(self: ResidualBlock, x: Tensor) -> Tensor:
     for dilated, plain in zip(self.convs1, self.convs2, strict=True):
-        x = plain(F.leaky_relu(dilated(F.leaky_relu(x, self.slope)), self.slope)) + x
+        h = _conv(dilated, F.leaky_relu(x, self.slope))
+        x = _conv(plain, F.leaky_relu(h, self.slope)) + x
     return x
+
+
+def _conv(layer: torch.nn.Conv1d, x: Tensor) -> Tensor:
+    """The layer as torch's own one-dimensional convolution, [B, C, N]."""
+    return torch.nn.Conv1d.forward(layer, x)
