@@ -7,7 +7,8 @@
     decoder   conv │ block, attention, block │ level: blocks, then twice the size │ ... │ conv
 
 Kingma & Welling 2013 (arXiv 1312.6114); the shape of the networks is that of Rombach et al. 2022
-(arXiv 2112.10752). Attribute names are the keys of the published checkpoint.
+(arXiv 2112.10752). Attribute names are the keys of the published checkpoint. For inference only:
+what is fresh is written over, for on large planes new memory costs as much as the arithmetic.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
         for level in self.down:
             x = level(x)
         x = self.mid(x)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        out: Tensor = self.conv_out(F.silu(self.norm_out(x), inplace=True))
         return out
 
 
@@ -97,7 +98,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             x = level(x)
-        out: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        out: Tensor = self.conv_out(F.silu(self.norm_out(x), inplace=True))
         return out
 
 
@@ -134,11 +135,11 @@ class Block(nn.Module):
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(F.silu(self.norm1(x), inplace=True))
+        h = self.conv2(F.silu(self.norm2(h), inplace=True))
         if hasattr(self, "nin_shortcut"):
             x = self.nin_shortcut(x)
-        out: Tensor = x + h
+        out: Tensor = h.add_(x)
         return out
 
 
@@ -171,7 +172,7 @@ class Attention(nn.Module):
         h = self.norm(x)
         q, k, v = (conv(h).flatten(2).mT for conv in (self.q, self.k, self.v))  # [B, T·F, C]
         h = F.scaled_dot_product_attention(q, k, v).mT.reshape(x.shape)
-        out: Tensor = x + self.proj_out(h)
+        out: Tensor = self.proj_out(h).add_(x)
         return out
 
 

@@ -129,13 +129,13 @@ class Residual(nn.Module):
         super().__init__()
         self.in_layers = nn.Sequential(
             GroupNorm(groups, in_channels, eps=RESIDUAL_EPS),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             nn.Conv2d(in_channels, out_channels, 3, padding=1),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(heard, out_channels))
         self.out_layers = nn.Sequential(
             GroupNorm(groups, out_channels, eps=RESIDUAL_EPS),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             nn.Identity(),  # where dropout was in training
             nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
@@ -146,8 +146,8 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor, heard: Tensor) -> Tensor:
-        h = self.in_layers(x) + self.emb_layers(heard)[:, :, None, None]
-        out: Tensor = self.skip_connection(x) + self.out_layers(h)
+        h = self.in_layers(x).add_(self.emb_layers(heard)[:, :, None, None])
+        out: Tensor = self.out_layers(h).add_(self.skip_connection(x))
         return out
 
 
