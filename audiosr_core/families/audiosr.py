@@ -95,7 +95,7 @@ class AudioSRModel:
         self.config = networks.config
         self.device = torch.device(device)
         self.precision = PRECISIONS[precision]
-        self.rows = rows or (2 if self.device.type == "cpu" else 16)
+        self.rows = rows or (1 if self.device.type == "cpu" else 16)
         self.networks = networks.to(self.device)
         for part, dtype in (
             (networks.unet, self.precision.unet),
