@@ -75,7 +75,7 @@ def job_extend(source: str, cutoff: str) -> dict[str, Any]:
     from audiosr_core.settings import Settings
 
     settings = Settings(cutoff="auto" if cutoff == "auto" else float(cutoff))
-    model = Engine.model(settings)
+    model = Engine().model(settings)
     started_mb = peak_mb()
     clock = _Clock()
     clock.watch(extend_file.Reader, "read", "read")
@@ -115,7 +115,7 @@ def job_block(block: str) -> dict[str, Any]:
     settings = Settings()
     cutoff = Cutoff(EDGE_HZ, 1.0, False, "given")
     decision = Decision(rate, cutoff, True, False, (False, False), 0.0, "")
-    Engine.model(settings)
+    Engine().model(settings)
     stream = Engine().open(rate, 2, settings, decision)
     step = int(block) or x.shape[1]
     began = time.process_time()
