@@ -18,7 +18,7 @@ from audiosr_core import __version__
 from audiosr_core.audio import Audio
 from audiosr_core.engine import Engine
 from audiosr_core.files import Reader, Writer, check_folder, check_target, output_format
-from audiosr_core.report import Report
+from audiosr_core.report import Report, provenance
 from audiosr_core.settings import Settings
 from audiosr_core.store import model_info
 
@@ -65,15 +65,7 @@ def extend_as_published(
                 sample_rate=made.sample_rate,
                 overwrite=overwrite,
                 in_place=in_place,
-                provenance={
-                    "software": "audiosr-bridge",
-                    "version": __version__,
-                    "model": model.id,
-                    "model_sha256": model.sha256,
-                    "seed": settings.seed,
-                    "settings": settings.as_dict(),
-                    "cutoff_hz": round(found["cutoff_hz"], 1),
-                },
+                provenance=provenance(model, settings, found["cutoff_hz"]),
                 coding_history=f"A=PCM,F={made.sample_rate},M=mono,T=audiosr-bridge {__version__};"
                 f" {settings.model} as published",
                 dither_seed=settings.seed,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from audiosr_core import __version__
+from audiosr_core.settings import Settings
+from audiosr_core.store import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,16 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def provenance(model: ModelInfo, settings: Settings, cutoff_hz: float) -> dict[str, Any]:
+    """What a file is told about how it was made."""
+    return {
+        "software": "audiosr-bridge",
+        "version": __version__,
+        "model": model.id,
+        "model_sha256": model.sha256,
+        "seed": settings.seed,
+        "settings": settings.as_dict(),
+        "cutoff_hz": round(cutoff_hz, 1),
+    }

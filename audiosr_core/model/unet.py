@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiosr_core.model.config import UnetConfig
+from audiosr_core.model.layers import Upsample
 from audiosr_core.model.norm import GroupNorm
 
 RESIDUAL_EPS = 1e-5
@@ -160,18 +161,6 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.op(x)
-        return out
-
-
-class Upsample(nn.Module):
-    """Twice the size on both axes."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 
 

@@ -9,41 +9,15 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tests.parity.recorded import AbsentError, Array
+from tests.support.recipe import uniform
 
-BLOCK = 2**15
-"""Values at once: the working arrays stay in the cache."""
-
-GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-MASK = 2**64 - 1
 NUMBER = r"(-?\d+(?:\.\d+)?)"
-
-
-def uniform(key: str, seed: int, count: int) -> Array:
-    """u of the elements 0 .. count − 1 of a tensor, float64 in [−1, 1), 24 bits each."""
-    base = ((zlib.crc32(key.encode()) << 32) | (seed & 0xFFFFFFFF)) & MASK
-    steps = np.arange(1, BLOCK + 1, dtype=np.uint64) * np.uint64(GAMMA)
-    out = np.empty(count)
-    shifted = np.empty(BLOCK, np.uint64)
-    for start in range(0, count, BLOCK):
-        z = steps + np.uint64((base + start * GAMMA) & MASK)
-        for shift, factor in ((30, FIRST), (27, SECOND)):
-            np.right_shift(z, np.uint64(shift), out=shifted)
-            z ^= shifted
-            z *= np.uint64(factor)
-        np.right_shift(z, np.uint64(31), out=shifted)
-        z ^= shifted
-        z >>= np.uint64(40)
-        here = out[start : start + BLOCK]
-        np.multiply(z[: len(here)], 2.0**-23, out=here)
-        here -= 1
-    return out
 
 
 @dataclass(frozen=True)
@@ -61,7 +35,7 @@ class Recipe:
         """One tensor of the networks, float32."""
         if key in self.constants:
             return np.full(shape, self.constants[key], np.float32)
-        value = uniform(key, self.seed, math.prod(shape))
+        value = _uniform(key, self.seed, math.prod(shape))
         if key.endswith(".bias"):
             value *= self.bias
         elif len(shape) == 1:
@@ -78,7 +52,7 @@ class Recipe:
     def input(self, name: str, shape: tuple[int, ...]) -> Array:
         """One input, float32."""
         scale, offset = self.inputs[name]
-        value = uniform(f"input/{name}", self.seed, math.prod(shape)) * math.sqrt(3)
+        value = _uniform(f"input/{name}", self.seed, math.prod(shape)) * math.sqrt(3)
         return (value * scale + offset).astype(np.float32).reshape(shape)
 
 
@@ -102,6 +76,11 @@ def read_recipe(manifest: dict[str, Any]) -> Recipe:
             for name, scale, offset in re.findall(rf"(\w+) {NUMBER},{NUMBER}(?:;|$)", inputs)
         },
     )
+
+
+def _uniform(key: str, seed: int, count: int) -> Array:
+    """u of the elements 0 .. count − 1 of a tensor, float64."""
+    return np.concatenate(list(uniform(key, count, seed)))
 
 
 def _found(pattern: str, words: str) -> str:
