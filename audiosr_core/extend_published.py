@@ -23,7 +23,7 @@ from audiosr_core.settings import Settings
 from audiosr_core.store import model_info
 
 NOTE = (
-    "reference mode: the first channel, a peak of 0.5 and the published low band;"
+    "reference mode: one channel, a peak of 0.5 and the published low band;"
     " for comparison, not for work"
 )
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +29,7 @@ from audiosr_core.diffusion import (
 from audiosr_core.diffusion.joint import window_weights
 from audiosr_core.diffusion.samplers import fresh_noise, split
 from audiosr_core.errors import SettingsError, UsageError
+from tests.support.parity import parity_folder
 
 SCHEDULE = cosine_schedule()
 SHAPE = (2, 3, 8, 4)
@@ -72,15 +71,8 @@ def gaussian_v(x: Tensor, alpha: float, mean: float, deviation: float) -> Tensor
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, np.ndarray]:
-    root = Path(__file__).parents[2]
-    named = os.environ.get("AUDIOSR_PARITY_DIR")
-    beside = [place / "shared/parity/audiosr" for place in root.parents]
-    places = [Path(named)] if named else [*beside, root / "shared/parity/audiosr"]
-    for place in places:
-        if (place / "schedule.npz").exists():
-            with np.load(place / "schedule.npz") as tables:
-                return dict(tables)
-    pytest.skip("the parity set is not here; name its folder in AUDIOSR_PARITY_DIR")
+    with np.load(parity_folder() / "schedule.npz") as tables:
+        return dict(tables)
 
 
 def test_the_schedule_is_the_recorded_one(recorded):
