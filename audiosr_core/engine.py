@@ -24,7 +24,7 @@ from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
 from audiosr_core.store import load_model
-from audiosr_core.stream import Stream
+from audiosr_core.stream import Compute, Stream, high_band
 
 Read = Callable[[int, int], Samples]
 """Samples start .. stop of a sound, [channels, samples]; both inside it."""
@@ -101,12 +101,15 @@ class Engine:
         decision: Decision,
         region: tuple[int, int] | None = None,
         on_step: Callable[[], None] = lambda: None,
+        compute: Compute = high_band,
     ) -> Stream:
-        """A stream for one sound; see `Stream` for `region` and `on_step`."""
+        """A stream for one sound; see `Stream` for `region`, `on_step` and `compute`."""
         check_format(sample_rate, num_channels)
         _check_mode(settings)
         model = self.model(settings)
-        return Stream(model, sample_rate, num_channels, settings, decision, region, on_step)
+        return Stream(
+            model, sample_rate, num_channels, settings, decision, region, on_step, compute
+        )
 
     def extend(self, audio: Audio, settings: Settings) -> Audio:
         """A file is a stream of one block. In reference mode, see `extend_as_published`."""

@@ -10,6 +10,7 @@ grid, and each is a function of its own slice of the input.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
@@ -21,13 +22,21 @@ from audiosr_core.chunking import ChunkPlan, plan_chunks
 from audiosr_core.crossfade import join
 from audiosr_core.cutoff import DOUBT, cutoff_of, second_look
 from audiosr_core.decision import Decision, top_edge
-from audiosr_core.errors import AudioError
+from audiosr_core.errors import AudioError, ModelError
 from audiosr_core.families import Condition, Model
 from audiosr_core.resample import CONTEXT_SECONDS, output_length, resample
 from audiosr_core.settings import Settings
 from audiosr_core.splice import bandpass, end_fade, filter_same, max_half_length, width_hz
 
 HighBand = NDArray[np.float32]
+
+FAINT = 1e-4
+"""Below this share of the sound's peak a chunk is so quiet that a model may answer with nothing."""
+
+Compute = Callable[
+    [Model, ChunkPlan, int, Samples, Decision, Settings, Callable[[], None]], HighBand
+]
+"""`high_band`, or something that gives the same samples, out of a cache say."""
 
 JOINED_BLOCKS = 256
 """Tiny blocks are joined by so many, for each of them costs a hundred bytes beside its samples."""
@@ -64,11 +73,15 @@ def high_band(
 ) -> HighBand:
     """What is added to chunk `index`, at the output rate, [channels, core].
 
-    A pure function: the same slice, index, decision and settings give the same samples.
+    A pure function: the same slice, index, decision and settings give the same samples. What a
+    model gives must be sound: NaN, Inf or nothing at all is tried once more with the next seed.
 
     Args:
         piece: the chunk's slice of the input, [channels, slice]
         on_step: called all along; raise from it to cancel
+
+    Raises:
+        ModelError: the model gave no sound twice; a dry chunk is never passed off as extended
     """
     start, end = plan.core(index)
     first, _ = plan.slice(index)
@@ -84,7 +97,7 @@ def high_band(
     different = _different(piece, rows)  # mono in two channels is computed once, and stays mono
     low = resample(piece[different].astype(np.float32), plan.rate_in, plan.rate_model)
     condition = Condition(cutoff_hz, settings, decision.peak, on_step)
-    made = model.generate(low, plan.at(first, plan.rate_model), condition)
+    made = _generated(model, low, plan.at(first, plan.rate_model), condition, index)
     taps = bandpass(plan.rate_model, cutoff_hz, settings.transition, settings.ceiling_hz)
     made = filter_same(made, taps)
     gain = settings.mix * 10 ** ((settings.gain_hf_db + decision.gain_db) / 20)
@@ -94,6 +107,22 @@ def high_band(
         first_like_it = next(k for k, j in enumerate(different) if _same(piece, i, j))
         out[i] = made[first_like_it, lead : lead + length]
     return out
+
+
+def _generated(
+    model: Model, low: HighBand, start: int, condition: Condition, index: int
+) -> HighBand:
+    loud = float(np.abs(low).max(initial=0.0)) > FAINT * condition.peak
+    for seed in (condition.settings.seed, (condition.settings.seed + 1) % 2**32):
+        settings = condition.settings.replace(seed=seed)
+        made = model.generate(low, start, dataclasses.replace(condition, settings=settings))
+        if np.isfinite(made).all() and (made.any() or not loud):
+            return made
+    what = "silence" if np.isfinite(made).all() else "NaN or Inf"
+    raise ModelError(
+        f"the model {model.id!r} gave {what} for chunk {index}, {start / model.sample_rate:.2f} s,"
+        " with two seeds; try another precision, device or model"
+    )
 
 
 def _same(piece: Samples, i: int, j: int) -> bool:
@@ -123,6 +152,7 @@ class Stream:
         region: input samples start, stop; nothing is added outside, and what is inside equals
             the same place of the whole render
         on_step: called all along while a chunk is computed; raise from it to cancel
+        compute: `high_band`, or what stands in front of it
     """
 
     def __init__(
@@ -134,7 +164,9 @@ class Stream:
         decision: Decision,
         region: tuple[int, int] | None = None,
         on_step: Callable[[], None] = lambda: None,
+        compute: Compute = high_band,
     ) -> None:
+        self._compute = compute
         self.model, self.settings, self.decision = model, settings, decision
         self.plan = plan_for(model, sample_rate, decision, settings)
         self._on_step = on_step
@@ -217,7 +249,7 @@ class Stream:
         piece = kept[:, first - self._kept_from : last - self._kept_from]
         stride = plan.at(plan.stride, plan.rate_out)
         if self._wanted(index):
-            made = high_band(
+            made = self._compute(
                 self.model, plan, index, piece, self.decision, self.settings, self._on_step
             )
         else:
