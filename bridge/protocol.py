@@ -318,7 +318,7 @@ def audio_frame(samples: NDArray[np.floating]) -> tuple[Frame, str]:
     """The frame and the dtype of samples, [channels, samples]; float32 unless they are float64."""
     name = "f8" if samples.dtype == np.float64 else "f4"
     planar = np.ascontiguousarray(samples, DTYPES[name])
-    return memoryview(planar.view(np.uint8).reshape(-1)) if planar.size else b"", name
+    return planar.data.cast("B") if planar.size else b"", name
 
 
 def encode(message: Message, key: bytes) -> list[Frame]:
