@@ -9,11 +9,12 @@ table of messages, and a test holds the two together.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -332,30 +333,52 @@ def encode(message: Message, key: bytes) -> list[Frame]:
     return [signed[0], _mac(key, signed), *signed[1:]]
 
 
-def decode(
-    frames: Sequence[Frame], key_of: Callable[[str, str], bytes | None], limits: Limits = LIMITS
-) -> Message:
+@dataclass(frozen=True, eq=False)
+class Sealed:
+    """An authentic message whose meta frame nobody has looked at yet."""
+
+    type: str
+    session: str
+    sequence: int
+    answers: int | None
+    meta: Frame
+    audio: tuple[Frame, ...]
+
+    def message(self) -> Message:
+        """Raises ProtocolError for a wrong shape; UnsupportedError for an unknown type."""
+        kind = TYPES.get(self.type)
+        if kind is None:
+            raise UnsupportedError(f"there is no message {_shown(self.type)} in {VERSION[0]}.x")
+        with _malformed():
+            meta = _object(self.meta, "meta")
+            for name, one in kind.fields.items():
+                if name in meta:
+                    one.check(name, meta[name])
+                elif one.required:
+                    raise ProtocolError(f"{self.type} must have {name}")
+            _check_audio(kind, meta, self.audio)
+        return Message(self.type, meta, self.audio, self.session, self.sequence, self.answers)
+
+
+KeyOf = Callable[[str, str], bytes | None]
+"""The key for a message of this type and session, or None if there is none."""
+
+
+def decode(frames: Sequence[Frame], key_of: KeyOf, limits: Limits = LIMITS) -> Message:
     """The message of these frames, authentic and of the right shape.
-
-    Nothing but the header is looked at before the signature is found good.
-
-    Args:
-        key_of: the key for a message of (type, session), or None if there is none
 
     Raises:
         ProtocolError: for everything else; `UnsupportedError` for an unknown type
     """
-    try:
-        return _decode(frames, key_of, limits)
-    except ProtocolError:
-        raise
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise ProtocolError(f"malformed message: {error}") from error
+    return authenticate(frames, key_of, limits).message()
 
 
-def _decode(
-    frames: Sequence[Frame], key_of: Callable[[str, str], bytes | None], limits: Limits
-) -> Message:
+def authenticate(frames: Sequence[Frame], key_of: KeyOf, limits: Limits = LIMITS) -> Sealed:
+    """Nothing but sizes and the header are looked at before the signature is found good.
+
+    Raises:
+        ProtocolError: whatever is wrong; such bytes deserve no answer
+    """
     if not 4 <= len(frames) <= limits.frames:
         raise ProtocolError(f"a message has 4 to {limits.frames} frames, got {len(frames)}")
     magic, mac, header_json, meta_json, *audio = frames
@@ -367,31 +390,30 @@ def _decode(
     for name, frame, most in (*sizes, *(("audio", one, limits.frame_bytes) for one in audio)):
         if len(frame) > most:
             raise ProtocolError(f"a frame of {name} has at most {most} bytes, got {len(frame)}")
-    header = _object(header_json, "header")
-    for name, kind in (("type", _NAME), ("session", _NAME), ("sequence", _COUNT)):
-        kind.check(name, header.get(name))
-    if "answers" in header:
-        _COUNT.check("answers", header["answers"])
+    with _malformed():
+        header = _object(header_json, "header")
+        for name, kind in (("type", _NAME), ("session", _NAME), ("sequence", _COUNT)):
+            kind.check(name, header.get(name))
+        if "answers" in header:
+            _COUNT.check("answers", header["answers"])
     key = key_of(header["type"], header["session"])
     if key is None:
         raise ProtocolError("there is no such session; say hello again")
     signed = [magic, header_json, meta_json, *audio]
     if not hmac.compare_digest(bytes(mac), _mac(key, signed)):
         raise ProtocolError("the signature does not fit")
-    kind_of = TYPES.get(header["type"])
-    if kind_of is None:
-        raise UnsupportedError(f"there is no message {_shown(header['type'])} in {VERSION[0]}.x")
-    meta = _object(meta_json, "meta")
-    for name, one in kind_of.fields.items():
-        if name in meta:
-            one.check(name, meta[name])
-        elif one.required:
-            raise ProtocolError(f"{header['type']} must have {name}")
-    _check_audio(kind_of, meta, audio)
-    return Message(
-        header["type"], meta, tuple(audio), header["session"], header["sequence"],
-        header.get("answers"),
+    return Sealed(
+        header["type"], header["session"], header["sequence"], header.get("answers"),
+        meta_json, tuple(audio),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _malformed() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise ProtocolError(f"malformed message: {error}") from error
 
 
 def _check_audio(kind: MessageType, meta: Mapping[str, Any], audio: Sequence[Frame]) -> None:
@@ -465,13 +487,17 @@ class Incoming:
 
     def open(self, frames: Sequence[Frame]) -> Message:
         """The next message, or ProtocolError; a replayed one changes nothing."""
-        message = decode(
+        sealed = authenticate(
             frames, lambda _, session: self.key if session == self.session else None, self.limits
         )
-        if message.sequence != self.sequence + 1:
-            raise SequenceError(self.sequence + 1, message.sequence)
-        self.sequence = message.sequence
-        return message
+        self.accept(sealed)
+        return sealed.message()
+
+    def accept(self, sealed: Sealed) -> None:
+        """Raise SequenceError unless this is the message that is due."""
+        if sealed.sequence != self.sequence + 1:
+            raise SequenceError(self.sequence + 1, sealed.sequence)
+        self.sequence = sealed.sequence
 
 
 class SequenceError(ProtocolError):
