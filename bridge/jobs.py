@@ -41,7 +41,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.DONE, State.QUEUED, State.HELD}) | _STOPS,
     State.HELD: frozenset({State.RECEIVING, State.QUEUED, State.RUNNING}) | _STOPS,
     State.INTERRUPTED: frozenset({State.RECEIVING, State.QUEUED, State.FAILED, State.CANCELLED}),
-    State.DONE: frozenset({State.QUEUED}),  # asked for again: played from the cache
+    State.DONE: frozenset({State.QUEUED, State.RECEIVING}),  # asked for again: from the cache
     State.FAILED: frozenset({State.RECEIVING, State.QUEUED}),  # submitted again
     State.CANCELLED: frozenset({State.RECEIVING, State.QUEUED}),
 }
