@@ -17,7 +17,16 @@ from audiosr_core import __version__
 from audiosr_core.errors import AudioSRError
 from bridge.errors import BridgeError, CodedError, ProtocolError, code_of
 from bridge.jobs import State
-from bridge.protocol import TYPES, VERSION, Message, Outgoing, authenticate, encode
+from bridge.protocol import (
+    TYPES,
+    VERSION,
+    Message,
+    Outgoing,
+    SequenceError,
+    decode,
+    encode,
+    peek,
+)
 from bridge.server.sessions import Route, Session
 from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
@@ -94,49 +103,38 @@ class Control(threading.Thread):
         if base is None:
             return self.shared.refuse("a key that was revoked")
 
-        def key_of(type: str, session: str) -> bytes | None:
-            if type == "hello" and not session:
-                return base
-            known = self.shared.sessions.get(session)
-            return known.control_in.key if known and known.key_name == user else None
-
         try:
-            sealed = authenticate(body, key_of, self.shared.options.limits)
+            type, id = peek(body)
+            if type == "hello" and not id:
+                return self._hello(decode(body, lambda *_: base), route, base, user)
+            session = self.shared.sessions.get(id)
+            if session is None or session.key_name != user:
+                raise ProtocolError("there is no such session")
+            message = session.control_in.open(body)
+        except SequenceError as error:
+            return (
+                self._fail(session, error, None) if error.lost else self.shared.refuse(str(error))
+            )
         except ProtocolError as error:
-            return self.shared.refuse(str(error))
-        if sealed.type == "hello" and not sealed.session:
-            return self._hello(sealed.message, route, base, user)
-        session = self.shared.sessions.get(sealed.session)
-        if session is None:
-            return None
-        try:
-            session.control_in.accept(sealed)
-        except ProtocolError as error:
-            self.shared.refuse(str(error))
-            if getattr(error, "lost", False):
-                self._fail(session, error, sealed.sequence)
-            return None
+            if error.answers is None:  # not authentic: no answer
+                return self.shared.refuse(str(error))
+            return self._fail(session, error, error.answers)
         session.control, session.heard, session.proven = route, time.monotonic(), True
         try:
-            message = sealed.message()
             kind = TYPES[message.type]
             if kind.socket != "control" or kind.sender != "client":
                 raise ProtocolError(f"{message.type} is not for the control socket")
             type, meta = self._answer(session, message)
         except AudioSRError as error:
-            self._fail(session, error, sealed.sequence)
+            self._fail(session, error, message.sequence)
         else:
             if type:
-                self._send(session, type, meta, sealed.sequence)
+                self._send(session, type, meta, message.sequence)
         return None
 
-    def _hello(
-        self, read: Callable[[], Message], route: Route, base: bytes, user: str
-    ) -> None:
-        nonce = ""
+    def _hello(self, hello: Message, route: Route, base: bytes, user: str) -> None:
+        nonce = hello["nonce"]
         try:
-            hello = read()
-            nonce = hello["nonce"]
             if hello["key"] != user:
                 raise ProtocolError(f"this hello names the key {hello['key']!r}, not {user!r}")
             if self.shared.stopping.is_set():
@@ -214,11 +212,11 @@ class Control(threading.Thread):
 
     # ---- what goes
 
-    def _send(self, session: Session, type: str, meta: dict[str, Any], answers: int) -> None:
+    def _send(self, session: Session, type: str, meta: dict[str, Any], answers: int | None) -> None:
         if _try_send(session.control, session.control_out.frames(type, meta, (), answers)):
             session.control_out.sent()
 
-    def _fail(self, session: Session, error: AudioSRError, answers: int) -> None:
+    def _fail(self, session: Session, error: AudioSRError, answers: int | None) -> None:
         meta = {
             "code": code_of(error),
             "text": str(error)[:4000],
@@ -309,5 +307,3 @@ def _try_send(route: Route, frames: list[Any]) -> bool:
     except zmq.ZMQError:
         return False
     return True
-
-

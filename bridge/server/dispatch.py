@@ -115,7 +115,9 @@ class Dispatch:
         link = self._start()
         if not job.opened:
             self._openings += 1
-            job.opened = f"{job.id}.{self._openings}"  # answers to an earlier opening are not mixed up
+            job.opened = (
+                f"{job.id}.{self._openings}"  # answers to an earlier opening are not mixed up
+            )
             self._opened[job.opened] = job
             job.next_chunk, job.parked = 0, False
             link.send(self._opening(job))

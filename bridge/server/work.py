@@ -25,7 +25,7 @@ from audiosr_core.settings import settings_from
 from bridge.errors import CODES, CodedError, JobError, ProtocolError, code_of
 from bridge.jobs import FairQueue, State, Waiting
 from bridge.journal import Journal
-from bridge.protocol import TYPES, Message, authenticate
+from bridge.protocol import TYPES, Message, SequenceError, peek
 from bridge.server.dispatch import Dispatch
 from bridge.server.job import Job, Output
 from bridge.server.sessions import Route, Session
@@ -165,41 +165,32 @@ class Work(threading.Thread):
     # ---- what comes
 
     def _take(self, socket: zmq.Socket[bytes], frames: list[zmq.Frame]) -> None:
-        remote = self._routers.is_remote(socket)
-
-        def key_of(type: str, id: str) -> bytes | None:
-            known = self.shared.sessions.get(id)
-            return known.work_in.key if known and known.remote == remote else None
-
+        body = [one.buffer for one in frames[1:]]
         try:
-            sealed = authenticate(
-                [one.buffer for one in frames[1:]], key_of, self.shared.options.limits
-            )
-        except ProtocolError as error:
-            return self.shared.refuse(str(error))
-        session = self.shared.sessions.get(sealed.session)
-        if session is None:
-            return None
-        session.work = Route(socket, bytes(frames[0]))
-        try:
-            session.work_in.accept(sealed)
-        except ProtocolError as error:
+            _, id = peek(body)
+            session = self.shared.sessions.get(id)
+            if session is None or session.remote != self._routers.is_remote(socket):
+                raise ProtocolError("there is no such session")
+            message = session.work_in.open(body)
+        except SequenceError as error:
             self.shared.refuse(str(error))
-            if getattr(error, "lost", False):  # nothing of this session can be trusted to be whole
-                self.send_error(session, None, code_of(error), str(error))
+            if error.lost:  # nothing of this session can be trusted to be whole
+                self.send_error(session, None, error)
                 self._detach_all(session.id)
             return None
+        except ProtocolError as error:
+            if error.answers is None:  # not authentic: no answer
+                return self.shared.refuse(str(error))
+            return self.send_error(session, None, error, error.answers)
+        session.work = Route(socket, bytes(frames[0]))
         session.heard, session.proven = time.monotonic(), True
-        job = None
         try:
-            message = sealed.message()
             kind = TYPES[message.type]
             if kind.socket != "work" or kind.sender != "client":
                 raise ProtocolError(f"{message.type} is not for the work socket")
-            job = message["job"]
             self._handle(session, message)
         except (AudioSRError, OSError) as error:
-            self.send_error(session, job, code_of(error), str(error), sealed.sequence)
+            self.send_error(session, message.get("job"), error, message.sequence)
         return None
 
     def _handle(self, session: Session, message: Message) -> None:
@@ -306,9 +297,12 @@ class Work(threading.Thread):
     def _again(self, job: Job, spec: dict[str, Any]) -> None:
         """The same job submitted once more: re-attach, or go on, from `start`."""
         if job.cancelling is not None and not job.ended:
-            raise CodedError("E_STOPPING", "this job is being cancelled; submit it again in a moment")
+            raise CodedError(
+                "E_STOPPING", "this job is being cancelled; submit it again in a moment"
+            )
         if job.session is not None and (other := self.shared.sessions.get(job.session)):
-            self.send_error(other, job.id, "E_JOB", "another client has taken this job over")
+            taken = JobError("another client has taken this job over")
+            self.send_error(other, job.id, taken)
         start = spec.get("start") or 0
         for name in ("priority", "on_disconnect", "want", "start", "dry_run", "instance"):
             job.spec[name] = spec.get(name)
@@ -434,7 +428,7 @@ class Work(threading.Thread):
         self._drop_spool(job)
         session = self.shared.sessions.get(job.session or "")
         if session is not None:
-            self.send_error(session, job.id, *error)
+            self.send_error(session, job.id, CodedError(*error))
         job.session = None
         self.note(job)
 
@@ -503,11 +497,16 @@ class Work(threading.Thread):
         return True
 
     def send_error(
-        self, session: Session, job: str | None, code: str, text: str, answers: int | None = None
+        self,
+        session: Session,
+        job: str | None,
+        error: Exception,
+        answers: int | None = None,
     ) -> None:
+        code = code_of(error)
         meta = {
             "code": code,
-            "text": text[:4000],
+            "text": str(error)[:4000],
             "retryable": CODES[code].retryable,
             "job": job,
         }
