@@ -25,7 +25,7 @@ from audiosr_core import __version__
 from audiosr_core.errors import EXIT_DAEMON, EXIT_OK, AudioSRError
 from bridge import runtime_dir
 from bridge.connection import Connection, DaemonLock, Endpoints
-from bridge.keys import Authenticator, Keys
+from bridge.keys import AllowList, Authenticator, server_keys
 from bridge.lifecycle import detach, notify, reset_inherited
 from bridge.log import log_to
 from bridge.protocol import VERSION
@@ -81,14 +81,14 @@ class Daemon:
         self, options: Options, context: zmq.Context[zmq.Socket[bytes]], lock: DaemonLock
     ) -> None:
         self.options, self._lock = options, lock
-        self._keys = Keys(runtime_dir.config_folder())
+        allowed = AllowList(runtime_dir.config_folder())
         self.shared = Shared(options, context)
         curve = None
         self._authenticator = None
         if options.listen:
-            public, secret = self._keys.server()
+            public, secret = server_keys(runtime_dir.config_folder())
             curve = Curve(public.encode(), secret.encode())
-            self._authenticator = Authenticator(context, self._keys)
+            self._authenticator = Authenticator(context, allowed)
             self._authenticator.start()
         local = Endpoints.local(options.runtime)
         tcp = [Endpoints.listening(one) for one in options.listen]
@@ -102,7 +102,7 @@ class Daemon:
         work = Sockets(context, zmq.ROUTER, listeners("work"), limits)
         events = Sockets(context, zmq.PUB, listeners("events"), limits)
         self.work = Work(self.shared, work)
-        self.control = Control(self.shared, control, events, self.work, self._keys.hmac_key)
+        self.control = Control(self.shared, control, events, self.work, allowed.key_of)
         bound = [sockets.endpoints for sockets in (control, work, events)]
         self._local = Endpoints(*(one[0] for one in bound))
         self._tcp = Endpoints(*(one[1] for one in bound)) if tcp else None

@@ -24,7 +24,8 @@ from audiosr_core.errors import AudioSRError, UsageError
 from audiosr_core.settings import settings_from
 from bridge.errors import CODES, CodedError, JobError, ProtocolError, code_of
 from bridge.jobs import FairQueue, State, Waiting
-from bridge.journal import Journal
+from bridge import runtime_dir
+from bridge.journal import Entry, Journal
 from bridge.protocol import TYPES, Message, SequenceError, peek
 from bridge.server.dispatch import Dispatch
 from bridge.server.job import Job, Output
@@ -53,7 +54,7 @@ class Work(threading.Thread):
         self.queue = FairQueue()
         self._spools = SpoolFolder(options.cache / "spool")
         self._open_spools: dict[str, Spool] = {}
-        self._journal = Journal(options.state / "jobs.sqlite")
+        self._journal = Journal(options.state / runtime_dir.JOURNAL)
         self._asked: deque[Callable[[], None]] = deque()  # by other threads
         self.dispatch = Dispatch(self, options)
         self._recover()
@@ -557,7 +558,13 @@ class Work(threading.Thread):
 
     def note(self, job: Job) -> None:
         """Its state, on disk and to all who listen."""
-        self._journal.put(job.id, job.owner, job.spec, job.state, job.priority, job.error)
+        self._journal.put(
+            Entry(
+                job.id, job.owner, job.spec, job.state, job.priority,
+                job.spec["source"], job.spec.get("path"), job.chunks_done,
+                job.plan.num_chunks if job.plan else None, *(job.error or (None, None)),
+            )
+        )  # fmt: skip
         log.info("job", extra={"job": job.id, "state": str(job.state), "error": job.error})
         self.tell_progress(job, time.monotonic(), force=True)
 
@@ -567,9 +574,10 @@ class Work(threading.Thread):
         """Jobs whose client wanted them finished go on; others wait to be submitted again."""
         self._journal.interrupt_running()
         known = set()
-        for row in self._journal.list():
-            job = Job(row.job, row.spec, State(row.state), owner=row.client)
-            if job.state is not State.INTERRUPTED or job.is_stream:
+        self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
+        for row in self._journal.list([State.INTERRUPTED]):
+            job = Job(row.job, dict(row.spec), State.INTERRUPTED, owner=row.client)
+            if job.is_stream:
                 continue
             known.add(job.id)
             with contextlib.suppress(AudioSRError, OSError, KeyError, ValueError):
