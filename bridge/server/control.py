@@ -31,7 +31,7 @@ from bridge.server.sessions import Route, Session
 from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
 
-TICK_SECONDS = 0.1
+TICK_MILLISECONDS = 100
 HEARTBEAT_SECONDS = 1.0
 BURST = 64  # messages of one socket before the others get their turn
 SETTLE_SECONDS = 1.0  # after peers were dropped, memory is looked at again
@@ -89,14 +89,14 @@ class Control(threading.Thread):
         poller.register(self.shared.wake_control.receiver, zmq.POLLIN)
         for one in self._routers:
             poller.register(one, zmq.POLLIN)
-        ready = dict(poller.poll(TICK_SECONDS * 1000))
+        ready = dict(poller.poll(TICK_MILLISECONDS))
         self.shared.wake_control.clear()
         for one in list(self._routers):
             if one in ready:
                 receive_all(one, BURST, lambda frames, one=one: self._take(one, frames))  # type: ignore[misc]
 
     def _take(self, socket: zmq.Socket[bytes], frames: list[zmq.Frame]) -> None:
-        route = Route(socket, bytes(frames[0]))
+        route = Route(socket, frames[0].bytes)
         body = [one.buffer for one in frames[1:]]
         user = _user(frames[-1]) if self._routers.is_remote(socket) else "local"
         base = self.shared.key if user == "local" else self._remote_key(user)
@@ -107,9 +107,12 @@ class Control(threading.Thread):
             type, id = peek(body)
             if type == "hello" and not id:
                 return self._hello(decode(body, lambda *_: base), route, base, user)
-            session = self.shared.sessions.get(id)
-            if session is None or session.key_name != user:
-                raise ProtocolError("there is no such session")
+        except ProtocolError as error:
+            return self.shared.refuse(str(error))
+        session = self.shared.sessions.get(id)
+        if session is None or session.key_name != user:
+            return self.shared.refuse("a session that is not known")
+        try:
             message = session.control_in.open(body)
         except SequenceError as error:
             return (

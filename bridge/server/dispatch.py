@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from bridge.errors import WorkerError
 from bridge.jobs import State
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
-from bridge.worker_link import WorkerLink
+from bridge.worker_link import PipeMessage, WorkerArguments, WorkerLink
 
 if TYPE_CHECKING:
     from bridge.server.work import Work
@@ -45,7 +45,8 @@ class Dispatch:
     def cancel_now(self, job: Job) -> None:
         link, name = self._link, job.opened
         if link is not None and name:
-            link.cancel(name)
+            with contextlib.suppress(WorkerError):
+                link.cancel(name)
 
     def status(self) -> dict[str, Any]:
         return {"state": self._state, **self._about}
@@ -58,12 +59,14 @@ class Dispatch:
     def _start(self) -> WorkerLink:
         if self._link is None:
             self._link = WorkerLink(
-                cache=self._options.cache / "chunks",
-                cache_bytes=self._options.cache_bytes,
-                device=self._options.device,
-                precision=self._options.precision,
-                allow_cpu=self._options.allow_cpu,
-                engine=self._options.engine,
+                WorkerArguments(
+                    cache=self._options.cache / "chunks",
+                    cache_bytes=self._options.cache_bytes,
+                    device=self._options.device,
+                    precision=self._options.precision,
+                    allow_cpu=self._options.allow_cpu,
+                    engine=self._options.engine or "",
+                )
             )
             self._link.start()
             self._state = "starting"
@@ -71,9 +74,9 @@ class Dispatch:
         return self._link
 
     def stop(self) -> None:
-        if self._link is not None:
-            self._link.kill()
-            self._link = None
+        link, self._link = self._link, None
+        if link is not None:
+            link.kill()
         self._state, self._about = "none", {}
         self._asked.clear()
 
@@ -112,7 +115,7 @@ class Dispatch:
             self._ask(self._work.jobs[waiting.job])
 
     def _ask(self, job: Job) -> None:
-        link = self._start()
+        self._start()
         if not job.opened:
             self._openings += 1
             job.opened = (
@@ -120,14 +123,14 @@ class Dispatch:
             )
             self._opened[job.opened] = job
             job.next_chunk, job.parked = 0, False
-            link.send(self._opening(job))
+            self._send(self._opening(job))
         if job.state is State.QUEUED:
             job.move(State.ANALYSING)
             job.began = job.began or time.monotonic()
-            link.send({"do": "analyse", "job": job.opened})
+            self._send({"do": "analyse", "job": job.opened})
             self._work.note(job)
         else:
-            link.send(
+            self._send(
                 {
                     "do": "next",
                     "job": job.opened,
@@ -138,6 +141,12 @@ class Dispatch:
             job.next_chunk += 1
         job.asked += 1
         self._asked.append(job.opened)
+
+    def _send(self, command: dict[str, Any]) -> None:
+        """A worker that cannot be told anything is found dead by `receive`."""
+        if self._link is not None:
+            with contextlib.suppress(WorkerError):
+                self._link.send(command)
 
     def _opening(self, job: Job) -> dict[str, Any]:
         spec = job.spec
@@ -169,8 +178,8 @@ class Dispatch:
         self._opened.pop(name, None)
         if name and self._link is not None:
             if job.asked:
-                self._link.cancel(name)
-            self._link.send({"do": "close", "job": name})
+                self._send({"do": "cancel", "job": name})
+            self._send({"do": "close", "job": name})
         job.asked = 0
 
     # ---- answers
@@ -180,18 +189,21 @@ class Dispatch:
         if link is None:
             return
         try:
-            for event, buffers in link.receive():
-                self._take(event, buffers)
-        except EOFError:
-            self._lost(blame=self._asked[0] if self._asked else None)
+            while (event := link.receive()) is not None:
+                self._take(event)
+                if self._link is not link:
+                    return
+        except WorkerError as error:
+            self._lost(blame=self._asked[0] if self._asked else None, why=str(error))
 
-    def _lost(self, blame: str | None) -> None:
+    def _lost(self, blame: str | None, why: str = "") -> None:
         """The worker is gone: what it had goes back into the queue."""
-        status = self._link.kill() if self._link else None
+        if self._link is not None:
+            self._link.kill()
         self._link = None
         self._state, self._about = "none", {}
         if blame is not None:
-            log.error("worker died", extra={"at": blame, "status": status})
+            log.error("worker died", extra={"at": blame, "why": why})
         self._asked.clear()
         lost, self._opened = self._jobs_here(), {}
         for job in lost:
@@ -213,12 +225,12 @@ class Dispatch:
                 job.ended_at_worker = False
                 job.move(State.QUEUED)
 
-    def _take(self, event: dict[str, Any], buffers: Sequence[memoryview]) -> None:
+    def _take(self, event: PipeMessage) -> None:
         kind = event["is"]
         if kind in ("started", "ready", "loading", "loaded"):
             self._state = "loading" if kind == "loading" else "ready"
-            self._about.update({k: v for k, v in event.items() if k != "is"})
-            log.info("worker", extra={"event": event})
+            self._about.update({k: v for k, v in event.values.items() if k != "is"})
+            log.info("worker", extra={"event": dict(event.values)})
             return
         job = self._opened.get(event.get("job") or "")
         if kind == "progress":
@@ -235,9 +247,9 @@ class Dispatch:
             if job.asked == 0 or kind == "cancelled":
                 self._work.cancelled(job)
             return
-        _HANDLERS[kind](self, job, event, buffers)
+        _HANDLERS[kind](self, job, event)
 
-    def _decided(self, job: Job, event: dict[str, Any], _: Sequence[memoryview]) -> None:
+    def _decided(self, job: Job, event: PipeMessage) -> None:
         job.decision, job.plan_values = event["decision"], event["plan"]
         job.plan, job.model_sha256 = Plan.of(event["plan"]), event["model_sha256"]
         job.fraction = max(job.fraction, ANALYSIS)
@@ -249,7 +261,7 @@ class Dispatch:
         job.move(State.RUNNING)
         self._work.note(job)
 
-    def _made(self, job: Job, event: dict[str, Any], buffers: Sequence[memoryview]) -> None:
+    def _made(self, job: Job, event: PipeMessage) -> None:
         job.deaths = 0
         job.chunks_done += 1
         job.chunks_cached += bool(event["cached"])
@@ -257,24 +269,24 @@ class Dispatch:
             job.position = event["start"] + event["num_samples"]
             num_channels = int(job.spec["num_channels"])
             most = self._options.limits.frame_bytes
-            job.outputs.extend(_partials(job.id, event, buffers, num_channels, most))
+            job.outputs.extend(_partials(job.id, event, num_channels, most))
         if job.plan is not None and job.plan.num_chunks:
             share = min(1.0, job.chunks_done / job.plan.num_chunks)
             job.fraction = ANALYSIS + (1 - ANALYSIS) * share
         self._work.tell_progress(job, time.monotonic())
         self._work.deliver(job)
 
-    def _starved(self, job: Job, _: dict[str, Any], __: Sequence[memoryview]) -> None:
+    def _starved(self, job: Job, _: PipeMessage) -> None:
         job.next_chunk = max(0, job.next_chunk - 1)
         job.parked, job.parked_at = True, job.received
 
-    def _ended(self, job: Job, event: dict[str, Any], _: Sequence[memoryview]) -> None:
+    def _ended(self, job: Job, event: PipeMessage) -> None:
         if job.ended_at_worker:
             return
         job.ended_at_worker = True
         self._work.done(job, event["report"])
 
-    def _error(self, job: Job, event: dict[str, Any], _: Sequence[memoryview]) -> None:
+    def _error(self, job: Job, event: PipeMessage) -> None:
         log.warning("job failed", extra={"job": job.id, "code": event["code"]})
         self._work.fail(job, event["code"], event["text"])
 
@@ -288,11 +300,9 @@ _HANDLERS = {
 }
 
 
-def _partials(
-    job: str, event: dict[str, Any], buffers: Sequence[memoryview], num_channels: int, most: int
-) -> list[Output]:
+def _partials(job: str, event: PipeMessage, num_channels: int, most: int) -> list[Output]:
     """The messages of one chunk: as many as the limit of a frame makes necessary."""
-    count = int(event["num_samples"])
+    count, buffers = int(event["num_samples"]), event.audio
     item = len(buffers[0]) // (count * num_channels)
     step = max(1, most // (item * num_channels))
 

@@ -107,7 +107,7 @@ def _bound(socket: zmq.Socket[bytes], endpoint: str) -> str:
             f"cannot listen on {endpoint}: {error.strerror}; is the address in use, or not of this"
             " machine?"
         ) from error
-    return socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+    return str(socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
 
 
 @contextlib.contextmanager

@@ -22,9 +22,9 @@ import zmq
 
 from audiosr_core.errors import AudioSRError, UsageError
 from audiosr_core.settings import settings_from
+from bridge import runtime_dir
 from bridge.errors import CODES, CodedError, JobError, ProtocolError, code_of
 from bridge.jobs import FairQueue, State, Waiting
-from bridge import runtime_dir
 from bridge.journal import Entry, Journal
 from bridge.protocol import TYPES, Message, SequenceError, peek
 from bridge.server.dispatch import Dispatch
@@ -32,9 +32,9 @@ from bridge.server.job import Job, Output
 from bridge.server.sessions import Route, Session
 from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
-from bridge.spool import Spool, SpoolFolder
+from bridge.server.spools import Spools
 
-TICK_SECONDS = 0.1
+TICK_MILLISECONDS = 100
 BURST = 16
 KEPT_SECONDS = 24 * 3600.0  # results nobody fetched, and sounds of interrupted jobs
 KEPT_JOBS = 1000  # that have ended, in the list
@@ -52,8 +52,7 @@ class Work(threading.Thread):
         self._lock = threading.RLock()  # jobs are read from outside under it
         self.jobs: dict[str, Job] = {}
         self.queue = FairQueue()
-        self._spools = SpoolFolder(options.cache / "spool")
-        self._open_spools: dict[str, Spool] = {}
+        self._spools = Spools(options.cache / "spool")
         self._journal = Journal(options.state / runtime_dir.JOURNAL)
         self._asked: deque[Callable[[], None]] = deque()  # by other threads
         self.dispatch = Dispatch(self, options)
@@ -118,7 +117,7 @@ class Work(threading.Thread):
             poller.register(one, zmq.POLLIN)
         for fileno in self.dispatch.filenos():
             poller.register(fileno, zmq.POLLIN)
-        ready = dict(poller.poll(TICK_SECONDS * 1000))
+        ready = dict(poller.poll(TICK_MILLISECONDS))
         self.shared.wake_work.clear()
         while self._asked:
             self._asked.popleft()()
@@ -156,8 +155,7 @@ class Work(threading.Thread):
                     self.fail(job, "E_STOPPING", "the daemon stopped; submit the job again")
                     job.state = State.INTERRUPTED
                     self.note(job)
-        for spool in self._open_spools.values():
-            spool.close()
+        self._spools.close()
         self._journal.close()
         for session in self.shared.sessions.everyone():
             self._drain(session)
@@ -169,9 +167,12 @@ class Work(threading.Thread):
         body = [one.buffer for one in frames[1:]]
         try:
             _, id = peek(body)
-            session = self.shared.sessions.get(id)
-            if session is None or session.remote != self._routers.is_remote(socket):
-                raise ProtocolError("there is no such session")
+        except ProtocolError as error:
+            return self.shared.refuse(str(error))
+        session = self.shared.sessions.get(id)
+        if session is None or session.remote != self._routers.is_remote(socket):
+            return self.shared.refuse("a session that is not known")
+        try:
             message = session.work_in.open(body)
         except SequenceError as error:
             self.shared.refuse(str(error))
@@ -183,7 +184,7 @@ class Work(threading.Thread):
             if error.answers is None:  # not authentic: no answer
                 return self.shared.refuse(str(error))
             return self.send_error(session, None, error, error.answers)
-        session.work = Route(socket, bytes(frames[0]))
+        session.work = Route(socket, frames[0].bytes)
         session.heard, session.proven = time.monotonic(), True
         try:
             kind = TYPES[message.type]
@@ -280,10 +281,9 @@ class Work(threading.Thread):
                 "E_BUSY", f"the spool holds {self._spools.used >> 20} MiB already; try again later"
             )
         spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
-        if job.is_stream and spool.received:
-            spool.remove()
+        if job.is_stream and spool.received:  # of an earlier run: a stream begins anew
+            self._spools.remove(job.id)
             spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
-        self._open_spools[job.id] = spool
         job.received, job.complete = spool.received, spool.complete
 
     def _start(self, job: Job) -> None:
@@ -320,7 +320,7 @@ class Work(threading.Thread):
         self.dispatch.close(job)
         self.queue.remove(job.id)
         self._rewind(job, start)
-        if job.id not in self._open_spools:
+        if job.id not in self._spools:
             self._open_input(job)
         if job.state in (State.ANALYSING, State.RUNNING):
             job.move(State.QUEUED)
@@ -343,7 +343,7 @@ class Work(threading.Thread):
             text = "more audio came than was granted"
             self.fail(job, "E_CREDIT", text)
             return
-        spool = self._open_spools[job.id]
+        spool = self._spools[job.id]
         spec = job.spec
         if message["num_channels"] != spec["num_channels"] or message["dtype"] != spec["dtype"]:
             raise ProtocolError(
@@ -356,6 +356,7 @@ class Work(threading.Thread):
             if self._spools.used + size > self.shared.options.limits.spool_bytes:
                 raise CodedError("E_BUSY", "the spool is full; try again later")
             spool.append(message.samples(), message["start"])
+            self._spools.added(size)
         except (OSError, CodedError) as error:
             self.fail(job, code_of(error), str(error))
             return
@@ -447,9 +448,7 @@ class Work(threading.Thread):
             self._drop_spool(job)
 
     def _drop_spool(self, job: Job) -> None:
-        spool = self._open_spools.pop(job.id, None)
-        if spool is not None:
-            spool.remove()
+        self._spools.remove(job.id)
 
     def _forget(self, now: float) -> None:
         """Jobs that ended long ago, and what they left."""
@@ -554,7 +553,7 @@ class Work(threading.Thread):
             self.send(session, "decided", decided(job))
 
     def spool_path(self, job: Job) -> Path:
-        return self._open_spools[job.id].path
+        return self._spools[job.id].path
 
     def note(self, job: Job) -> None:
         """Its state, on disk and to all who listen."""
