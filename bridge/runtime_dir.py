@@ -141,14 +141,14 @@ def read_private(path: Path, max_bytes: int) -> bytes:
     """
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        descriptor = os.open(path, flags)
+        file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115
     except FileNotFoundError as error:
         raise NoDaemonError(f"there is no {path}; start a daemon or check the name") from error
     except OSError as error:
         reason = "it is a symbolic link" if path.is_symlink() else error.strerror
         raise BridgeError(f"{path} cannot be read: {reason}") from error
-    with open(descriptor, "rb") as file, _translated(path, "read"):
-        info = os.fstat(descriptor)
+    with file, _translated(path, "read"):
+        info = os.fstat(file.fileno())
         if not stat.S_ISREG(info.st_mode):
             raise BridgeError(f"{path} must be a plain file, but is none; remove it")
         if os.name == "posix" and info.st_uid != os.geteuid():
