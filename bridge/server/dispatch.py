@@ -24,6 +24,7 @@ GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the wor
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
 ANALYSIS = 0.1  # its share of the progress
+_OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
 WAITING = 3  # commands the worker may have in all
 
 
@@ -122,7 +123,7 @@ class Dispatch:
                 f"{job.id}.{self._openings}"  # answers to an earlier opening are not mixed up
             )
             self._opened[job.opened] = job
-            job.next_chunk, job.parked = 0, False
+            job.chunks_done, job.parked = 0, False
             self._send(self._opening(job))
         if job.state is State.QUEUED:
             job.move(State.ANALYSING)
@@ -138,7 +139,6 @@ class Dispatch:
                     "complete": job.complete,
                 }
             )
-            job.next_chunk += 1
         job.asked += 1
         self._asked.append(job.opened)
 
@@ -214,7 +214,8 @@ class Dispatch:
             if job.ended:
                 continue
             if name == blame:
-                job.deaths += 1
+                job.deaths = job.deaths + 1 if job.chunks_done <= job.died_at else 1
+                job.died_at = job.chunks_done
             if job.deaths >= DEATHS:
                 text = (
                     "the process that held the model died at this job, twice; see"
@@ -238,16 +239,21 @@ class Dispatch:
                 job.fraction = ANALYSIS * float(event["fraction"])
                 self._work.tell_progress(job, time.monotonic())
             return
-        with contextlib.suppress(ValueError):
-            self._asked.remove(event.get("job"))
-        if job is None or job.asked == 0:  # of a job that was closed meanwhile
+        name = event["job"]
+        if kind in ("cancelled", "error"):  # the rest of what was asked of it gets no answer
+            self._asked = deque(one for one in self._asked if one != name)
+            left = 0
+        else:
+            with contextlib.suppress(ValueError):
+                self._asked.remove(name)
+            left = max(0, job.asked - 1) if job else 0
+        if job is None:  # it was closed meanwhile
             return
-        job.asked -= 1
-        if kind == "cancelled" or job.cancelling is not None:
-            if job.asked == 0 or kind == "cancelled":
-                self._work.cancelled(job)
-            return
-        _HANDLERS[kind](self, job, event)
+        job.asked = left
+        if kind == "cancelled" or (job.cancelling is not None and not left):
+            self._work.cancelled(job)
+        elif job.cancelling is None:
+            _HANDLERS[kind](self, job, event)
 
     def _decided(self, job: Job, event: PipeMessage) -> None:
         job.decision, job.plan_values = event["decision"], event["plan"]
@@ -262,14 +268,12 @@ class Dispatch:
         self._work.note(job)
 
     def _made(self, job: Job, event: PipeMessage) -> None:
-        job.deaths = 0
-        job.chunks_done += 1
-        job.chunks_cached += bool(event["cached"])
+        job.chunks_cached += event["chunk"] >= job.chunks_done and bool(event["cached"])
+        job.chunks_done = event["chunk"] + 1
         if event["num_samples"]:
             job.position = event["start"] + event["num_samples"]
-            num_channels = int(job.spec["num_channels"])
-            most = self._options.limits.frame_bytes
-            job.outputs.extend(_partials(job.id, event, num_channels, most))
+            meta = {name: event[name] for name in _OF_A_PARTIAL}
+            job.outputs.append(Output("partial", {"job": job.id, **meta}, tuple(event.audio)))
         if job.plan is not None and job.plan.num_chunks:
             share = min(1.0, job.chunks_done / job.plan.num_chunks)
             job.fraction = ANALYSIS + (1 - ANALYSIS) * share
@@ -277,7 +281,6 @@ class Dispatch:
         self._work.deliver(job)
 
     def _starved(self, job: Job, _: PipeMessage) -> None:
-        job.next_chunk = max(0, job.next_chunk - 1)
         job.parked, job.parked_at = True, job.received
 
     def _ended(self, job: Job, event: PipeMessage) -> None:
@@ -298,37 +301,3 @@ _HANDLERS = {
     "ended": Dispatch._ended,
     "error": Dispatch._error,
 }
-
-
-def _partials(job: str, event: PipeMessage, num_channels: int, most: int) -> list[Output]:
-    """The messages of one chunk: as many as the limit of a frame makes necessary."""
-    count, buffers = int(event["num_samples"]), event.audio
-    item = len(buffers[0]) // (count * num_channels)
-    step = max(1, most // (item * num_channels))
-
-    def meta(start: int, length: int) -> dict[str, Any]:
-        return {
-            "job": job,
-            "start": event["start"] + start,
-            "num_channels": num_channels,
-            "num_samples": length,
-            "dtype": event["dtype"],
-            "parts": event["parts"],
-            "chunk": event["chunk"],
-            "cached": bool(event["cached"]),
-        }
-
-    if count <= step:
-        return [Output("partial", meta(0, count), tuple(buffers))]
-    found = []
-    for start in range(0, count, step):
-        length = min(step, count - start)
-        rows = [
-            b"".join(
-                one[(c * count + start) * item : (c * count + start + length) * item]
-                for c in range(num_channels)
-            )
-            for one in buffers
-        ]
-        found.append(Output("partial", meta(start, length), tuple(rows)))
-    return found

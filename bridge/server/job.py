@@ -70,7 +70,8 @@ class Job:
     opened: str = ""  # the name under which the worker has it open
     asked: int = 0  # commands that the worker has not answered
     cancelling: float | None = None  # since, monotonic seconds
-    deaths: int = 0  # of workers at this job since its last chunk
+    deaths: int = 0  # of workers, one after the other, at the same chunk of it
+    died_at: int = -1  # that chunk
     parked: bool = False  # the worker said it needs more input
     parked_at: int = 0  # how much there was then
 
@@ -78,7 +79,6 @@ class Job:
     plan_values: dict[str, Any] | None = None
     plan: Plan | None = None
     model_sha256: str = ""
-    next_chunk: int = 0  # that will be asked of the worker
     chunks_done: int = 0
     chunks_cached: int = 0
     position: int = 0  # the next output sample that will be put into `outputs`
@@ -143,7 +143,7 @@ class Job:
             return True
         if self.parked and self.received <= self.parked_at:
             return False
-        return self.plan is None or self.received >= self.plan.needs(self.next_chunk)
+        return self.plan is None or self.received >= self.plan.needs(self.chunks_done + self.asked)
 
     def view(self) -> dict[str, Any]:
         """What others may see of it."""

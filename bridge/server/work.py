@@ -329,7 +329,8 @@ class Work(threading.Thread):
     def _rewind(self, job: Job, start: int) -> None:
         job.outputs.clear()
         job.position = start
-        job.next_chunk = job.chunks_done = job.chunks_cached = job.deaths = 0
+        job.chunks_done = job.chunks_cached = job.deaths = 0
+        job.died_at = -1
         job.ended_at_worker, job.report, job.error, job.cancelling = False, None, None, None
         job.parked = False
         job.fraction = 0.0
