@@ -48,6 +48,7 @@ from audiosr_core.resample import output_length
 from audiosr_core.settings import keep_rate, settings_from
 from bridge.cache import CachedCompute, ChunkCache, cached, sound_key
 from bridge.errors import CancelledError, JobError, WorkerError, code_of
+from bridge.pipe import Buffer, Framer, PipeMessage, pack
 from bridge.protocol import DTYPES, LIMITS
 from bridge.spool import SpoolReader
 from bridge.worker_engine import (
@@ -60,7 +61,6 @@ from bridge.worker_engine import (
     is_out_of_memory,
     patient,
 )
-from bridge.worker_link import Buffer, Framer, PipeMessage, pack
 
 if TYPE_CHECKING:
     from audiosr_core.files import Reader

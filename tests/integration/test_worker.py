@@ -15,8 +15,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from bridge.errors import WorkerError
+from bridge.pipe import PipeMessage
 from bridge.spool import Spool
-from bridge.worker_link import PipeMessage, WorkerArguments, WorkerLink
+from bridge.worker_link import WorkerArguments, WorkerLink
 from tests.support.bridge_engines import MODEL_SHA256, echo_of
 
 pytestmark = pytest.mark.timeout(120)
