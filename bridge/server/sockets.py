@@ -19,6 +19,7 @@ from bridge.errors import BridgeError
 from bridge.protocol import Limits
 
 QUEUED_MESSAGES = 64  # per peer and direction; what counts is credit
+SOCKET_BYTES = 2 << 20  # in the kernel; with less, both sides wake each other for every piece
 ZAP_DOMAIN = b"audiosr-bridge"
 
 
@@ -78,6 +79,7 @@ class Sockets:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
             socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
+            socket.setsockopt(zmq.SNDBUF, SOCKET_BYTES)
             socket.setsockopt(zmq.MAXMSGSIZE, self._limits.frame_bytes)
             socket.setsockopt(zmq.HANDSHAKE_IVL, 5_000)
             if self._kind == zmq.ROUTER:
