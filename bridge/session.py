@@ -485,6 +485,7 @@ def _sockets(connection: Connection) -> Iterator[tuple[_Socket, _Socket, zmq.Pol
         for name in ("control", "work"):
             one = _Socket(context, name, connection)
             stack.callback(one.socket.close)
+            stack.callback(one.monitor.close, 0)  # else `term` would wait for it for ever
             stack.callback(one.socket.disable_monitor)
             sockets.append(one)
         poller = zmq.Poller()
