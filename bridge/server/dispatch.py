@@ -98,6 +98,7 @@ class Dispatch:
                 return
         if self._asked or self._work.queue:
             self._idle_since = now
+            return
         limit = self._options.keep_alive_seconds
         if 0 <= limit <= now - self._idle_since:
             self.unload()
