@@ -51,7 +51,7 @@ def find() -> Connection | None:
 
 
 def connect_or_start(
-    arguments: Sequence[str] = (), timeout: float = START_SECONDS, module: str = MODULE
+    timeout: float = START_SECONDS, arguments: Sequence[str] = (), module: str = MODULE
 ) -> Connection:
     """The daemon of this user; one is started with these arguments if none runs.
 

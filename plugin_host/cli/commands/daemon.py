@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json as json_text
 import os
 import re
@@ -20,6 +19,7 @@ from plugin_host.cli.commands import keys
 from plugin_host.cli.terminal import emit, say, write
 
 if TYPE_CHECKING:
+    from bridge.client import Client
     from bridge.connection import Connection
 
 app = typer.Typer(
@@ -83,7 +83,7 @@ def start(
         return
     if foreground:
         os.execv(sys.executable, [sys.executable, "-P", "-m", lifecycle.MODULE, *flags])
-    _tell(lifecycle.connect_or_start(flags, module=lifecycle.MODULE))
+    _tell(lifecycle.connect_or_start(arguments=flags, module=lifecycle.MODULE))
 
 
 @app.command()
@@ -117,7 +117,7 @@ def restart(
     if running is not None:
         flags = flags or lifecycle.arguments_of(running)
         lifecycle.stop(running, ask=lambda: _ask_to_stop(running))
-    _tell(lifecycle.connect_or_start(flags, module=lifecycle.MODULE))
+    _tell(lifecycle.connect_or_start(arguments=flags, module=lifecycle.MODULE))
 
 
 @app.command()
@@ -246,9 +246,10 @@ def _number(text: str, units: dict[str, Any], wanted: str) -> float:
     return float(found[1]) * float(units[found[2]])
 
 
-def _client(connection: Connection) -> Any:
-    client = importlib.import_module("bridge.client")  # and with it ZeroMQ
-    return client.connect(connection, timeout_seconds=ASK_SECONDS)
+def _client(connection: Connection) -> Client:
+    from bridge.client import connect
+
+    return connect(connection, timeout_seconds=ASK_SECONDS, name="command line")
 
 
 def _ask_to_stop(connection: Connection) -> None:
