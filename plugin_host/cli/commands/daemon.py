@@ -240,7 +240,7 @@ def readable(line: str) -> str:
 
 
 def _number(text: str, units: dict[str, Any], wanted: str) -> float:
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]?)", text.strip().lower())
+    found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([a-z]?)", text.strip().lower())
     if not found or found[2] not in units:
         raise UsageError(f"{wanted}, got {text!r}")
     return float(found[1]) * float(units[found[2]])
