@@ -71,7 +71,7 @@ class Dispatch:
             )
             self._link.start()
             self._state = "starting"
-            log.info("worker started", extra={"pid": self._link.pid})
+            log.info("worker started", extra={"worker": self._link.pid})
         return self._link
 
     def stop(self) -> None:
@@ -231,7 +231,7 @@ class Dispatch:
         if kind in ("started", "ready", "loading", "loaded"):
             self._state = "loading" if kind == "loading" else "ready"
             self._about.update({k: v for k, v in event.values.items() if k != "is"})
-            log.info("worker", extra={"event": dict(event.values)})
+            log.info("worker", extra={"said": dict(event.values)})
             return
         job = self._opened.get(event.get("job") or "")
         if kind == "progress":
