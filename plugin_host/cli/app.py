@@ -24,7 +24,7 @@ from audiosr_core.errors import (
     EXIT_USAGE,
     AudioSRError,
 )
-from plugin_host.cli.commands import models, presets
+from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.compare import compare
 from plugin_host.cli.commands.doctor import doctor
 from plugin_host.cli.commands.evaluate import evaluate
@@ -46,6 +46,7 @@ app.command("compare")(compare)
 app.command("evaluate")(evaluate)
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
+app.add_typer(daemon.app, name="daemon")
 app.command("doctor")(doctor)
 app.command("paths")(paths)
 
