@@ -1,1 +1,30 @@
-"""The daemon, its protocol and its clients."""
+"""The daemon, its protocol and its clients.
+
+from bridge import connect              what talks to a daemon; it is loaded when first used
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.aio import AsyncClient
+    from bridge.client import Client, Job, connect
+    from bridge.remote import RemoteEngine
+
+__all__ = ["AsyncClient", "Client", "Job", "RemoteEngine", "connect"]
+
+_HOMES = {
+    "AsyncClient": "bridge.aio",
+    "Client": "bridge.client",
+    "Job": "bridge.client",
+    "RemoteEngine": "bridge.remote",
+    "connect": "bridge.client",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

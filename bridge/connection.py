@@ -238,9 +238,9 @@ class DaemonLock:
         self.path = path
         self._descriptor: int | None = None
 
-    def acquire(self) -> bool:
-        """Whether it is ours now; waits for nobody who holds it to stay."""
-        deadline = time.monotonic() + ACQUIRE_SECONDS
+    def acquire(self, wait_seconds: float = ACQUIRE_SECONDS) -> bool:
+        """Whether it is ours now; by default it waits for those who look, not for a holder."""
+        deadline = time.monotonic() + wait_seconds
         while not self._try():
             if time.monotonic() > deadline:
                 return False
@@ -335,6 +335,8 @@ def is_stale(connection: Connection, folder: Path) -> bool:
 
 def running(folder: Path) -> Connection | None:
     """The connection of the daemon that runs in this folder, or None."""
+    if DaemonLock(folder / LOCK).held_by() is None:  # then what lies there does not matter
+        return None
     try:
         connection = Connection.read(folder / CONNECTION)
     except NoDaemonError:

@@ -260,5 +260,8 @@ def test_a_connection_is_true_while_its_writer_holds_the_lock(tmp_path):
 def test_a_connection_that_others_may_read_is_refused(tmp_path):
     local().write_atomic(tmp_path / "daemon.json")
     os.chmod(tmp_path / "daemon.json", 0o644)
-    with pytest.raises(BridgeError, match="chmod 600"):
-        running(tmp_path)
+    assert running(tmp_path) is None
+    with DaemonLock(tmp_path / "daemon.lock") as lock:
+        assert lock.acquire()
+        with pytest.raises(BridgeError, match="chmod 600"):
+            running(tmp_path)
