@@ -15,8 +15,9 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import psutil
 import zmq
@@ -26,15 +27,18 @@ from audiosr_core.errors import EXIT_DAEMON, EXIT_OK, AudioSRError
 from bridge import runtime_dir
 from bridge.connection import Connection, DaemonLock, Endpoints
 from bridge.keys import AllowList, Authenticator, server_keys
-from bridge.lifecycle import detach, notify, reset_inherited
-from bridge.log import log_to
+from bridge.lifecycle import Announcement, detach, reset_inherited, sd_notify
+from bridge.log import logging_to
 from bridge.protocol import VERSION
 from bridge.server.control import Control
 from bridge.server.shared import Options, Shared
 from bridge.server.sockets import Curve, Listener, Sockets
 from bridge.server.work import Work
 
-log = logging.getLogger("audiosr-bridge.daemon")
+if TYPE_CHECKING:
+    from bridge.osc import OscServer
+
+log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.5
 LOCK_WATCH_SECONDS = 5.0
@@ -44,34 +48,43 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a daemon, or leave quietly because one runs already."""
     given = _parser().parse_args(arguments)
     reset_inherited()
-    if given.detach:
-        detach()
+    announcement = detach() if given.detach else Announcement()
+    code = EXIT_OK
     try:
-        code = run(_options(given))
+        options = _options(given)
+        for folder in (options.runtime, options.cache, options.state):
+            runtime_dir.private_folder(folder)
+        with (
+            logging_to(options.state, also_to=None if given.detach else sys.stderr),
+            DaemonLock(options.runtime / runtime_dir.LOCK) as lock,
+        ):
+            if lock.acquire():  # else somebody was faster, and serves us all
+                _run(options, lock, announcement)
+        announcement.ready()
     except AudioSRError as error:
-        log.error("cannot start", extra={"why": str(error)})
+        announcement.failed(str(error))
         with contextlib.suppress(OSError):
-            print(f"error: {error}", file=sys.stderr)
+            sys.stderr.write(f"error: {error}\n")
         code = EXIT_DAEMON
+    except Exception as error:
+        announcement.failed(f"this is a bug: {type(error).__name__}: {error}")
+        raise
     logging.shutdown()
     os._exit(code)  # whatever a library still has running is not waited for
 
 
-def run(options: Options) -> int:
-    """One daemon's life; returns the exit code."""
-    folder = runtime_dir.private_folder(options.runtime)
-    runtime_dir.private_folder(options.cache)
-    runtime_dir.private_folder(options.state)
-    lock = DaemonLock(folder / runtime_dir.LOCK)
-    if not lock.acquire():
-        return EXIT_OK  # somebody was faster, and serves us all
-    log_to(options.state)
+def _run(options: Options, lock: DaemonLock, announcement: Announcement) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        with zmq.Context[zmq.Socket[bytes]]() as context:
-            Daemon(options, context, lock).run()
-        return EXIT_OK
+        Daemon(options, context, lock).run(announcement)
+    except AudioSRError as error:
+        log.error("cannot start: %s", error)
+        raise
+    except Exception:
+        log.exception("the daemon failed")
+        raise
     finally:
-        lock.release()
+        context.destroy(linger=0)
 
 
 class Daemon:
@@ -106,9 +119,9 @@ class Daemon:
         bound = [sockets.endpoints for sockets in (control, work, events)]
         self._local = Endpoints(*(one[0] for one in bound))
         self._tcp = Endpoints(*(one[1] for one in bound)) if tcp else None
-        self._osc = None
+        self._osc: OscServer | None = None
 
-    def run(self) -> None:
+    def run(self, announcement: Announcement) -> None:
         """Until somebody says stop: a message, a signal, or nobody for a long time."""
         stopping = self.shared.stopping
         signal.signal(signal.SIGTERM, self._signalled)
@@ -123,7 +136,8 @@ class Daemon:
                 "started",
                 extra={"version": __version__, "control": self._local.control, "osc": osc_port},
             )
-            notify("READY=1")
+            sd_notify("READY=1")
+            announcement.ready()
             while not stopping.wait(LOCK_WATCH_SECONDS):
                 if not self._lock.in_place():  # somebody cleared the folder: nobody can find us
                     log.error("the lock file is gone; stopping")
@@ -163,13 +177,13 @@ class Daemon:
         log.info("signal", extra={"number": number})
         self.shared.stopping.set()
 
-    def _stop(self, connection: object) -> None:
+    def _stop(self, connection: Path) -> None:
         self.shared.stopping.set()
-        notify("STOPPING=1")
+        sd_notify("STOPPING=1")
         self.shared.wake_control()
         self.shared.wake_work()
         with contextlib.suppress(OSError):
-            (self.options.runtime / runtime_dir.CONNECTION).unlink()
+            connection.unlink()
         if self._osc is not None:
             self._osc.stop()
         for thread in (self.work, self.control):

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.errors import WorkerError
 from bridge.jobs import State
+from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
-from bridge.worker_link import PipeMessage, WorkerArguments, WorkerLink
+from bridge.worker_link import WorkerArguments, WorkerLink
 
 if TYPE_CHECKING:
     from bridge.server.work import Work
@@ -71,7 +72,7 @@ class Dispatch:
             )
             self._link.start()
             self._state = "starting"
-            log.info("worker started", extra={"pid": self._link.pid})
+            log.info("worker started", extra={"worker": self._link.pid})
         return self._link
 
     def stop(self) -> None:
@@ -98,6 +99,7 @@ class Dispatch:
                 return
         if self._asked or self._work.queue:
             self._idle_since = now
+            return
         limit = self._options.keep_alive_seconds
         if 0 <= limit <= now - self._idle_since:
             self.unload()
@@ -231,7 +233,7 @@ class Dispatch:
         if kind in ("started", "ready", "loading", "loaded"):
             self._state = "loading" if kind == "loading" else "ready"
             self._about.update({k: v for k, v in event.values.items() if k != "is"})
-            log.info("worker", extra={"event": dict(event.values)})
+            log.info("worker", extra={"said": dict(event.values)})
             return
         job = self._opened.get(event.get("job") or "")
         if kind == "progress":

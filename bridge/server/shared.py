@@ -16,7 +16,7 @@ from bridge.instances import Instances
 from bridge.protocol import LIMITS, Limits
 from bridge.server.sessions import Sessions, new_key
 
-log = logging.getLogger("audiosr-bridge.daemon")
+log = logging.getLogger("bridge.daemon")
 
 
 @dataclass(frozen=True)
