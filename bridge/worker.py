@@ -509,8 +509,9 @@ class Worker:
                 self._load(job)
                 self._decide(job, on_step)
                 self._open(job, on_step)
-            if not job.streams:
-                received, complete = job.source.num_samples, True
+            complete = complete or not job.streams
+            if complete:
+                received = job.source.num_samples
             result = job.next(received, complete)
         if isinstance(result, Starved):
             self._pipe.send({"is": "starved", "job": job.id})
