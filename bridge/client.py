@@ -96,7 +96,7 @@ def _find(connection: Connection | Path | None, start: bool, timeout_seconds: fl
     named = connection or os.environ.get(CONNECTION_VARIABLE)
     if named:
         return Connection.read(Path(named))
-    found = lifecycle.connect_or_start(timeout_seconds) if start else lifecycle.find()
+    found = lifecycle.connect_or_start(timeout=timeout_seconds) if start else lifecycle.find()
     if found is None:
         raise NoDaemonError(
             "no daemon is running; start one with `audiosr-bridge daemon start`, or connect with"
@@ -273,12 +273,11 @@ class Client:
             decision: as `analyse` made it; None follows the cutoff all along
             dtype: of the blocks that will be pushed, float32 or float64
         """
-        check_format(sample_rate, num_channels)
         name = "f8" if np.dtype(dtype) == np.float64 else "f4"
-        sound = Sound("stream", sample_rate, num_channels, None, name, secrets.token_hex(16))
         job = self.begin(
-            sound, settings or Settings(), priority=priority, on_disconnect=on_disconnect,
-            decision=decision, instance=instance, hold=True,
+            Sound.stream(sample_rate, num_channels, name), settings or Settings(),
+            priority=priority, on_disconnect=on_disconnect, decision=decision, instance=instance,
+            hold=True,
         )  # fmt: skip
         return RemoteStream(job)
 
@@ -367,6 +366,12 @@ class Sound:
         )  # fmt: skip
 
     @classmethod
+    def stream(cls, sample_rate: int, num_channels: int, dtype: str) -> Sound:
+        """A sound that will come in blocks, nobody knows how many."""
+        check_format(sample_rate, num_channels)
+        return cls("stream", sample_rate, num_channels, None, dtype, secrets.token_hex(16))
+
+    @classmethod
     def at(cls, path: Path, sample_rate: int, num_channels: int, num_samples: int) -> Sound:
         """A file that the daemon reads by itself."""
         real = Path(os.path.realpath(path))
@@ -405,6 +410,7 @@ class Job:
         self.plan: Mapping[str, Any] = {}
         self.model_sha256 = ""
         self.report: Mapping[str, Any] = {}
+        self.settings: Mapping[str, Any] = {}
         self._session = session
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
@@ -468,11 +474,7 @@ class Job:
             raise UsageError(
                 "a job whose parts were wanted gives them by `pieces`, not by `result`"
             )
-        with self._changed:
-            self._collects = True
-            owed = sum(size for _, _, size in self._results)
-            self._results = deque((start, parts, 0) for start, parts, _ in self._results)
-        self._give_back(owed)
+        self.collect()
         self.wait(self.done, timeout, on_progress and (lambda: on_progress(self.progress)))
         with self._changed:
             self._raise()
@@ -496,16 +498,33 @@ class Job:
         self, timeout: float | None = None, on_step: Callable[[], None] | None = None
     ) -> Iterator[tuple[int, tuple[Samples, ...]]]:
         """As `chunks`, with all parts that were wanted."""
-        with self._changed:
-            self._collects = False
+        self.hold()
         while True:
-            self.wait(lambda: bool(self._results) or self.done(), timeout, on_step)
+            self.wait(lambda: self.has_piece or self.done(), timeout, on_step)
             piece = self.take()
             if piece is None:
                 with self._changed:
                     self._raise()
                 return
             yield piece
+
+    def hold(self) -> None:
+        """From now on the daemon waits for results to be taken."""
+        with self._changed:
+            self._collects = False
+
+    def collect(self) -> None:
+        """From now on results come whether or not they are taken: how a job begins."""
+        with self._changed:
+            self._collects = True
+            owed = sum(size for _, _, size in self._results)
+            self._results = deque((start, parts, 0) for start, parts, _ in self._results)
+        self._give_back(owed)
+
+    @property
+    def has_piece(self) -> bool:
+        """Whether `take` has something to give."""
+        return bool(self._results)
 
     def take(self) -> tuple[int, tuple[Samples, ...]] | None:
         """The next piece, if it is here."""
@@ -680,6 +699,7 @@ class Job:
 
     def _submit(self, spec: Mapping[str, Any], timeout: float) -> None:
         credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
+        self.settings = spec["settings"]
         self._dry_run, self._wants_parts = spec["dry_run"], spec["want"] == "parts"
         try:
             asked = self._session.ask_later(

@@ -157,6 +157,6 @@ class Eta:
             self._began = (now, fraction)
         began, at = self._began
         done, elapsed = fraction - at, now - began
-        if done <= 0 or elapsed <= 0:
+        if done < 1e-9 or elapsed <= 0:  # nothing yet, and no division that leaves the numbers
             return None
         return (1 - fraction) * elapsed / done

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 PING_SECONDS = 1.0
 DEAD_SECONDS = 5.0  # of silence
+LOCAL_SECONDS = 1.0  # a daemon on this machine listens before it is found
 GOODBYE_MILLISECONDS = 200
 HIGH_WATER_MARK = 16
 BURST = 16  # messages taken from one socket before the other gets its turn
@@ -261,7 +262,10 @@ class _Life:
         }
         unsent: list[Frame] | None = encode(Message("hello", meta), key)
         what = "nobody answers"
+        local_until = time.monotonic() + LOCAL_SECONDS
         while (left := session._deadline - time.monotonic()) > 0:
+            if unsent and connection.endpoints.is_local and time.monotonic() > local_until:
+                break
             if session._closing:
                 raise NoDaemonError("this client is closed; connect another")
             if unsent and self.control.send(unsent):
@@ -479,6 +483,7 @@ def _sockets(connection: Connection) -> Iterator[tuple[_Socket, _Socket, zmq.Pol
         for name in ("control", "work"):
             one = _Socket(context, name, connection)
             stack.callback(one.socket.close)
+            stack.callback(one.monitor.close, linger=0)
             stack.callback(one.socket.disable_monitor)
             sockets.append(one)
         poller = zmq.Poller()

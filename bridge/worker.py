@@ -549,11 +549,9 @@ class Worker:
     def _load(self, job: Job) -> None:
         settings = job.settings
         if not self._engine.is_loaded(settings):
-            self._pipe.send({"is": "loading", "job": job.id, "model": settings.model})
+            self._pipe.send({"is": "loading", "model": settings.model})
             device = self._engine.load(settings)
-            self._pipe.send({
-                "is": "loaded", "job": job.id, "model": settings.model, "device": device,
-            })  # fmt: skip
+            self._pipe.send({"is": "loaded", "model": settings.model, "device": device})
         job.model_sha256 = self._engine.model_sha256(settings)
 
     def _decide(self, job: Job, on_step: Callable[[], None]) -> None:
@@ -561,6 +559,8 @@ class Worker:
         rate, channels = job.sample_rate, job.num_channels
         if job.sent_decision is not None:
             job.decision = engine.decision(job.sent_decision, rate, channels)
+            if job.decision.follow:  # as `follow` below had it
+                job.settings = job.settings.replace(cutoff="follow")
         elif job.streams:
             job.settings, job.decision = engine.follow(rate, channels, job.settings)
         else:

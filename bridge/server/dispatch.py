@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.errors import WorkerError
 from bridge.jobs import State
+from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
-from bridge.worker_link import PipeMessage, WorkerArguments, WorkerLink
+from bridge.worker_link import WorkerArguments, WorkerLink
 
 if TYPE_CHECKING:
     from bridge.server.work import Work
@@ -98,6 +99,7 @@ class Dispatch:
                 return
         if self._asked or self._work.queue:
             self._idle_since = now
+            return
         limit = self._options.keep_alive_seconds
         if 0 <= limit <= now - self._idle_since:
             self.unload()

@@ -18,7 +18,7 @@ import zmq
 from bridge.errors import BridgeError
 from bridge.protocol import Limits
 
-QUEUED_MESSAGES = 64  # per peer and direction; what counts is credit
+QUEUED_MESSAGES = 16  # per peer and direction: what a peer that ignores credit can fill
 ZAP_DOMAIN = b"audiosr-bridge"
 
 

@@ -150,11 +150,13 @@ class Work(threading.Thread):
         with contextlib.suppress(Exception):
             self.dispatch.stop()
         for job in list(self.jobs.values()):
-            if not job.ended:
-                with contextlib.suppress(Exception):
-                    self.fail(job, "E_STOPPING", "the daemon stopped; submit the job again")
-                    job.state = State.INTERRUPTED
-                    self.note(job)
+            session = self.shared.sessions.get(job.session or "")
+            if not job.ended and job.state is not State.INTERRUPTED:
+                job.move(State.INTERRUPTED)
+                if session is not None:
+                    text = "the daemon stopped; submit the job again"
+                    self.send_error(session, job.id, CodedError("E_STOPPING", text))
+                self.note(job)
         self._spools.close()
         self._journal.close()
         for session in self.shared.sessions.everyone():
@@ -230,7 +232,7 @@ class Work(threading.Thread):
         if job is None:
             job = self._admit(session, spec)
         else:
-            self._again(job, spec)
+            self._again(session, job, spec)
         job.session, job.held_until = session.id, None
         job.credit = min(spec["credit_bytes"], self.shared.options.limits.credit_bytes)
         job.upload_credit = self.shared.options.limits.credit_bytes
@@ -295,13 +297,14 @@ class Work(threading.Thread):
         elif job.state is not State.RECEIVING:
             job.move(State.RECEIVING)
 
-    def _again(self, job: Job, spec: dict[str, Any]) -> None:
+    def _again(self, session: Session, job: Job, spec: dict[str, Any]) -> None:
         """The same job submitted once more: re-attach, or go on, from `start`."""
         if job.cancelling is not None and not job.ended:
             raise CodedError(
                 "E_STOPPING", "this job is being cancelled; submit it again in a moment"
             )
-        if job.session is not None and (other := self.shared.sessions.get(job.session)):
+        other = self.shared.sessions.get(job.session or "")
+        if other is not None and other is not session:
             taken = JobError("another client has taken this job over")
             self.send_error(other, job.id, taken)
         start = spec.get("start") or 0
