@@ -68,9 +68,10 @@ class Talk:
 
     def rest(self, job: str = "j") -> tuple[list[PipeMessage], dict[str, Any]]:
         """All pieces that are left, and the report."""
-        pieces = []
+        pieces: list[PipeMessage] = []
         while True:
-            self.say("next", job, received=0, complete=True)
+            if not pieces or not pieces[-1]["more"]:
+                self.say("next", job, received=0, complete=True)
             message = self.hear("made", "ended", "error", job=job)
             if message["is"] == "ended":
                 return pieces, message["report"]

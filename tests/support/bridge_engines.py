@@ -17,7 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,13 @@ class Identity(FakeEngine):
     """Adds nothing."""
 
 
+class Passthrough(Identity):
+    """Adds nothing and says so: nothing of it is kept in the chunk cache."""
+
+    def _decide(self, sample_rate: int, num_channels: int) -> FakeDecision:
+        return replace(super()._decide(sample_rate, num_channels), extends=False)
+
+
 class Echo(FakeEngine):
     """Adds a little of the input; see `echo_of`."""
 
@@ -291,7 +298,7 @@ class Buggy(Echo):
             raise ZeroDivisionError("a bug in a test")
 
 
-identity, echo, slow, stuck = Identity, Echo, Slow, Stuck
+identity, passthrough, echo, slow, stuck = Identity, Passthrough, Echo, Slow, Stuck
 oom, nan, crashing, buggy = OutOfMemory, NotANumber, Crashing, Buggy
 
 
