@@ -245,6 +245,8 @@ class Dispatch:
         if kind in ("cancelled", "error"):  # the rest of what was asked of it gets no answer
             self._asked = deque(one for one in self._asked if one != name)
             left = 0
+        elif event.get("more"):  # of this answer
+            left = job.asked if job else 0
         else:
             with contextlib.suppress(ValueError):
                 self._asked.remove(name)
@@ -270,8 +272,9 @@ class Dispatch:
         self._work.note(job)
 
     def _made(self, job: Job, event: PipeMessage) -> None:
-        job.chunks_cached += event["chunk"] >= job.chunks_done and bool(event["cached"])
-        job.chunks_done = event["chunk"] + 1
+        if not event["more"]:
+            job.chunks_cached += bool(event["cached"])
+            job.chunks_done = event["chunk"] + 1
         if event["num_samples"]:
             job.position = event["start"] + event["num_samples"]
             meta = {name: event[name] for name in _OF_A_PARTIAL}
