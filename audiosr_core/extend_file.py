@@ -34,7 +34,7 @@ from audiosr_core.files import (
 )
 from audiosr_core.report import Report, provenance
 from audiosr_core.resample import output_length
-from audiosr_core.settings import Settings
+from audiosr_core.settings import Settings, keep_rate
 from audiosr_core.splice import crossover_hz
 
 BLOCK_SECONDS = 2
@@ -91,7 +91,7 @@ def extend_file(
             on_progress=on_progress,
         )
     if region is not None:
-        settings = _keep_rate(settings)
+        settings = keep_rate(settings)
     with Reader(source) as reader:
         info = reader.info
         goal = target or (source if in_place else default_target(source))
@@ -232,15 +232,6 @@ def _same_format(info: FileInfo, goal: Path, decision: Decision) -> bool:
     """The output would be the input again: same container, same rate."""
     same_kind = goal.suffix.lower() == info.path.suffix.lower()
     return same_kind and not info.lossy and decision.rate_out == info.sample_rate
-
-
-def _keep_rate(settings: Settings) -> Settings:
-    if settings.rate not in ("auto", "keep"):
-        raise RegionError(
-            f"a region keeps the rate of its file, but rate {settings.rate} was asked for;"
-            " leave out one of the two"
-        )
-    return settings.replace(rate="keep")
 
 
 def _region_samples(region: tuple[float, float] | None, info: FileInfo) -> tuple[int, int] | None:

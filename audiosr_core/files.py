@@ -81,11 +81,15 @@ def probe(path: str | os.PathLike[str]) -> FileInfo:
 
 
 class Reader:
-    """An open sound file: any place of it, as float64 in [-1, 1) (floats as they are)."""
+    """An open sound file: any place of it, as float64 in [-1, 1) (floats as they are).
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        file: the file, where somebody has opened it already; it is closed with the reader
+    """
+
+    def __init__(self, path: str | os.PathLike[str], file: BinaryIO | None = None) -> None:
         self._path = Path(path)
-        self._file, self._size = _open(self._path)
+        self._file, self._size = _open(self._path) if file is None else _checked(self._path, file)
         try:
             self.table: Table | flac.FlacTable | None = None
             self._sound: soundfile.SoundFile | None = None
@@ -778,6 +782,10 @@ def _open(path: Path) -> tuple[BinaryIO, int]:
         # between the two calls a FIFO may have come: then O_NONBLOCK keeps us from waiting for it
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         file = open(os.open(path, flags), "rb")  # noqa: SIM115
+    return _checked(path, file)
+
+
+def _checked(path: Path, file: BinaryIO) -> tuple[BinaryIO, int]:
     try:
         now = os.fstat(file.fileno())
         _check_regular(path, now)

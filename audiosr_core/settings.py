@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from audiosr_core.errors import SettingsError
+from audiosr_core.errors import RegionError, SettingsError
 
 
 @dataclass(frozen=True)
@@ -171,3 +171,13 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
     if unknown:
         raise SettingsError(f"unknown setting {unknown[0]!r}; there are: {', '.join(KNOBS)}")
     return Settings(**dict(values))
+
+
+def keep_rate(settings: Settings) -> Settings:
+    """Settings for a region of a sound, which keeps its rate; RegionError if they want another."""
+    if settings.rate not in ("auto", "keep"):
+        raise RegionError(
+            f"a region keeps the rate of its file, but rate {settings.rate} was asked for;"
+            " leave out one of the two"
+        )
+    return settings.replace(rate="keep")

@@ -1,6 +1,6 @@
 """The daemon, its protocol and its clients.
 
-    from bridge import connect              what talks to a daemon; it is loaded when first used
+from bridge import connect              what talks to a daemon; it is loaded when first used
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ class BridgeError(AudioSRError):
 class ProtocolError(BridgeError):
     """These bytes are no message of ours."""
 
+    answers: int | None = None  # the number of the authentic message that this is about
+
 
 class VersionError(ProtocolError):
     """The other side speaks another major version of the protocol."""
@@ -96,23 +98,18 @@ _ALL = (
     Code("E_USAGE", errors.UsageError, "the request makes no sense"),
     Code("E_NOT_FINITE", errors.NotFiniteError, "a sample is NaN or infinite"),
     Code("E_FILE", errors.FileError, "a file cannot be read"),
+    Code("E_EXISTS", errors.OutputExistsError, "the output is there already"),
     Code("E_AUDIO", errors.AudioError, "the sound cannot be used"),
     Code("E_MODEL", errors.ModelError, "a model is missing or broken"),
     Code("E_DEVICE", errors.DeviceError, "the device or its memory gave up", True),
+    Code("E_FAILED", AudioSRError, "it did not work; the text says why"),
     Code("E_INTERNAL", BridgeError, "a bug in the daemon; its log has the details"),
 )
 
 CODES: dict[str, Code] = {one.name: one for one in _ALL}
 
-_BY_CLASS: dict[type[BaseException], str] = {
-    ProtocolError: "E_PROTOCOL",
-    NoDaemonError: "E_NO_DAEMON",
-    BusyError: "E_BUSY",
-    AudioSRError: "E_USAGE",
-    **{one.raises: one.name for one in reversed(_ALL) if one.name not in {
-        "E_SEQUENCE", "E_CREDIT", "E_TIMEOUT", "E_STOPPING", "E_PROTOCOL", "E_NO_DAEMON", "E_BUSY",
-    }},
-}  # fmt: skip
+_BY_CLASS: dict[type[BaseException], str] = {one.raises: one.name for one in reversed(_ALL)}
+"""Of several codes with one class the first in the table."""
 
 
 class CodedError(BridgeError):
@@ -132,7 +129,7 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "E_DEVICE"
     for kind in type(error).__mro__:
-        if kind in _BY_CLASS and kind is not BridgeError:
+        if kind in _BY_CLASS:
             return _BY_CLASS[kind]
     return "E_INTERNAL"
 
@@ -143,8 +140,7 @@ def error_from(code: str, text: str) -> AudioSRError:
     if known is None:
         return BridgeError(f"{text} ({code})")
     kind = known.raises
-    if kind is errors.NotFiniteError:  # its own constructor wants a place; the sentence has it
-        error = errors.NotFiniteError.__new__(errors.NotFiniteError)
-        error.args = (text,)
-        return error
-    return kind(text)
+    error = kind.__new__(kind)  # some constructors want more than the sentence, which has it all
+    error.args = (text,)
+    vars(error)["code"] = code
+    return error

@@ -41,7 +41,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.DONE, State.QUEUED, State.HELD}) | _STOPS,
     State.HELD: frozenset({State.RECEIVING, State.QUEUED, State.RUNNING}) | _STOPS,
     State.INTERRUPTED: frozenset({State.RECEIVING, State.QUEUED, State.FAILED, State.CANCELLED}),
-    State.DONE: frozenset({State.QUEUED}),  # asked for again: played from the cache
+    State.DONE: frozenset({State.RECEIVING, State.QUEUED}),  # asked for again: from the cache
     State.FAILED: frozenset({State.RECEIVING, State.QUEUED}),  # submitted again
     State.CANCELLED: frozenset({State.RECEIVING, State.QUEUED}),
 }
@@ -70,7 +70,7 @@ def job_id(
     """
     text = json.dumps(
         [content, sample_rate, num_channels, num_samples, dict(settings),
-         list(region) if region else None, dict(decision) if decision else None],
+         None if region is None else list(region), None if decision is None else dict(decision)],
         sort_keys=True, separators=(",", ":"),
     )  # fmt: skip
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -157,6 +157,6 @@ class Eta:
             self._began = (now, fraction)
         began, at = self._began
         done, elapsed = fraction - at, now - began
-        if done <= 0 or elapsed <= 0:
+        if done < 1e-9 or elapsed <= 0:  # nothing yet, and no division that leaves the numbers
             return None
         return (1 - fraction) * elapsed / done

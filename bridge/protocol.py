@@ -12,9 +12,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
+import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +43,7 @@ class Limits:
     meta_bytes: int = 64 << 10
     frame_bytes: int = 8 << 20  # of one audio frame
     audio_frames: int = 2
+    depth: int = 16  # of objects and lists in one another
     sessions: int = 256
     jobs_per_session: int = 64
     jobs: int = 4096  # waiting or running, of all sessions
@@ -62,11 +65,14 @@ LIMITS = Limits()
 class Field:
     """One field of a meta frame."""
 
-    kind: Literal["text", "whole", "number", "flag", "object", "list"]
+    kind: Literal["text", "path", "whole", "number", "flag", "object", "list"]
     required: bool = True
     minimum: float = 0
     maximum: float = 2**53
-    length: int = 256  # of a text or a list
+    length: int = 256  # of a text or a list, at most
+    pattern: str = ""  # of a text
+    shortest: int = 0  # of a list
+    items: Field | None = None  # of a list
     choices: tuple[str, ...] = ()
     nullable: bool = False
 
@@ -76,11 +82,19 @@ class Field:
             return
         if not _KINDS[self.kind](value):
             raise ProtocolError(f"{name} must be {_A[self.kind]}, got {_shown(value)}")
-        if self.kind in ("text", "list") and len(value) > self.length:
+        if self.kind in ("text", "path", "list") and len(value) > self.length:
             raise ProtocolError(f"{name} must be no longer than {self.length}, got {len(value)}")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise ProtocolError(f"{name} must be of the form {self.pattern}, got {_shown(value)}")
+        if self.kind == "list" and len(value) < self.shortest:
+            raise ProtocolError(f"{name} must have at least {self.shortest}, got {len(value)}")
+        if self.items is not None:
+            for one in value:
+                self.items.check(f"each of {name}", one)
         if self.kind in ("whole", "number") and not self.minimum <= value <= self.maximum:
             raise ProtocolError(
-                f"{name} must lie in {self.minimum:.10g} to {self.maximum:.10g}, got {value!r}"
+                f"{name} must lie in {self.minimum:.10g} to {self.maximum:.10g},"
+                f" got {_shown(value)}"
             )
         if self.choices and value not in self.choices:
             raise ProtocolError(
@@ -98,16 +112,23 @@ class MessageType:
     answer: str = ""  # the type that answers it
     audio: bool = False
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """The fields in which bytes that are no UTF-8 may stand."""
+        return frozenset(name for name, one in self.fields.items() if one.kind == "path")
 
-_JOB = Field("text", length=64)
+
+_JOB = Field("text", length=64, pattern="[A-Za-z0-9_-]{1,64}")
 _TEXT = Field("text", length=4096)
-_NONCE = Field("text", length=2 * NONCE_BYTES)
+_NONCE = Field("text", length=2 * NONCE_BYTES, pattern="[0-9a-f]{32}")
 _COUNT = Field("whole")
 _BYTES = Field("whole")
 _FRACTION = Field("number", maximum=1.0)
 _SECONDS = Field("number", nullable=True)
 _OBJECT = Field("object")
 _NAME = Field("text", length=64)
+_INSTANCE = Field("text", length=32, pattern="[a-z0-9_-]{1,32}")
+_TWO = Field("list", length=2, shortest=2, items=_COUNT)
 
 STATES = (
     "receiving", "queued", "analysing", "running", "held", "interrupted",
@@ -117,6 +138,7 @@ PRIORITIES = ("audition", "interactive", "batch")
 POLICIES = ("cancel", "finish", "hold")
 SOURCES = ("inline", "path", "stream")
 WANTS = ("sound", "parts")
+PARTS = ("sound", "original", "high")
 
 _STATE = Field("text", choices=STATES)
 _AUDIO = {
@@ -133,7 +155,7 @@ TYPES: dict[str, MessageType] = {
         "control",
         "client",
         {
-            "protocol": Field("list", length=2),
+            "protocol": _TWO,
             "client": Field("text", length=128),
             "version": Field("text", length=64),
             "pid": _COUNT,
@@ -146,12 +168,12 @@ TYPES: dict[str, MessageType] = {
         "control",
         "daemon",
         {
-            "protocol": Field("list", length=2),
+            "protocol": _TWO,
             "version": Field("text", length=64),
             "nonce": _NONCE,
             "client_nonce": _NONCE,
             "session": Field("text", length=32),
-            "events_key": Field("text", length=2 * KEY_BYTES),
+            "events_key": Field("text", length=2 * KEY_BYTES, pattern="[0-9a-f]{64}"),
             "limits": _OBJECT,
             "pid": _COUNT,
         },
@@ -165,7 +187,14 @@ TYPES: dict[str, MessageType] = {
     "status": MessageType("control", "client", answer="status_is"),
     "status_is": MessageType("control", "daemon", {"status": _OBJECT}),
     "list_jobs": MessageType("control", "client", answer="jobs_are"),
-    "jobs_are": MessageType("control", "daemon", {"jobs": Field("list", length=10_000)}),
+    "jobs_are": MessageType(
+        "control",
+        "daemon",
+        {
+            "jobs": Field("list", length=10_000, items=_OBJECT),  # the newest that fit
+            "left_out": Field("whole", required=False),
+        },
+    ),
     "cancel": MessageType("control", "client", {"job": _JOB}, answer="cancelling"),
     "cancelling": MessageType("control", "daemon", {"job": _JOB, "state": _STATE}),
     "unload": MessageType("control", "client", answer="unloading"),
@@ -173,16 +202,16 @@ TYPES: dict[str, MessageType] = {
     "stop": MessageType("control", "client", answer="stopping"),
     "stopping": MessageType("control", "daemon", {"pid": _COUNT}),
     "open_instance": MessageType(
-        "control", "client", {"name": _NAME, "settings": _OBJECT}, answer="instance_is"
+        "control", "client", {"name": _INSTANCE, "settings": _OBJECT}, answer="instance_is"
     ),
-    "close_instance": MessageType("control", "client", {"name": _NAME}, answer="instance_is"),
+    "close_instance": MessageType("control", "client", {"name": _INSTANCE}, answer="instance_is"),
     "set_instance": MessageType(
-        "control", "client", {"name": _NAME, "settings": _OBJECT}, answer="instance_is"
+        "control", "client", {"name": _INSTANCE, "settings": _OBJECT}, answer="instance_is"
     ),
     "instance_is": MessageType(
         "control",
         "daemon",
-        {"name": _NAME, "settings": _OBJECT, "open": Field("flag")},
+        {"name": _INSTANCE, "settings": _OBJECT, "open": Field("flag")},
     ),
     # work: sounds, there and back
     "submit": MessageType(
@@ -191,20 +220,22 @@ TYPES: dict[str, MessageType] = {
         {
             "job": _JOB,
             "source": Field("text", choices=SOURCES),
-            "path": Field("text", required=False, length=4096),
+            "path": Field("path", required=False, length=4096),
             "sample_rate": Field("whole", minimum=4_000, maximum=768_000),
             "num_channels": Field("whole", minimum=1, maximum=64),
             "num_samples": Field("whole", required=False, nullable=True),  # none for a stream
             "dtype": Field("text", choices=tuple(DTYPES)),
             "settings": _OBJECT,
             "decision": Field("object", required=False, nullable=True),
-            "region": Field("list", required=False, length=2, nullable=True),
+            "region": Field(
+                "list", required=False, length=2, shortest=2, items=_COUNT, nullable=True
+            ),
             "want": Field("text", choices=WANTS),
             "start": Field("whole", required=False),  # results wanted from here, output samples
             "dry_run": Field("flag", required=False),  # stop after `decided`
             "priority": Field("text", choices=PRIORITIES),
             "on_disconnect": Field("text", choices=POLICIES),
-            "instance": Field("text", required=False, length=64, nullable=True),
+            "instance": replace(_INSTANCE, required=False, nullable=True),
             "credit_bytes": _BYTES,  # of results, to begin with
         },
         answer="accepted",
@@ -238,7 +269,9 @@ TYPES: dict[str, MessageType] = {
         "daemon",
         {
             **_AUDIO,
-            "parts": Field("list", length=2),  # of "sound", "original", "high": one frame each
+            "parts": Field(  # one frame each
+                "list", length=2, shortest=1, items=Field("text", choices=PARTS)
+            ),
             "chunk": _COUNT,
             "cached": Field("flag"),
         },
@@ -259,7 +292,7 @@ TYPES: dict[str, MessageType] = {
             "code": _NAME,
             "text": _TEXT,
             "retryable": Field("flag"),
-            "job": Field("text", required=False, length=64, nullable=True),
+            "job": replace(_JOB, required=False, nullable=True),
         },
     ),
     "heartbeat": MessageType("events", "daemon", {"uptime_seconds": Field("number")}),
@@ -271,14 +304,14 @@ TYPES: dict[str, MessageType] = {
             "state": _STATE,
             "fraction": _FRACTION,
             "eta_seconds": _SECONDS,
-            "instance": Field("text", length=64, nullable=True),
+            "instance": replace(_INSTANCE, nullable=True),
         },
     ),
-    "instance_changed": MessageType("events", "daemon", {"name": _NAME, "settings": _OBJECT}),
+    "instance_changed": MessageType("events", "daemon", {"name": _INSTANCE, "settings": _OBJECT}),
     "instance_action": MessageType(
         "events",
         "daemon",
-        {"name": _NAME, "action": _NAME, "value": Field("number", minimum=-1e9, maximum=1e9)},
+        {"name": _INSTANCE, "action": _NAME, "value": Field("number", minimum=-1e9, maximum=1e9)},
     ),
     "daemon_state": MessageType("events", "daemon", {"status": _OBJECT}),
 }
@@ -321,14 +354,20 @@ def audio_frame(samples: NDArray[np.floating]) -> tuple[Frame, str]:
     return planar.data.cast("B") if planar.size else b"", name
 
 
-def encode(message: Message, key: bytes) -> list[Frame]:
-    """The frames of a message, signed."""
+def encode(message: Message, key: bytes, limits: Limits = LIMITS) -> list[Frame]:
+    """The frames of a message, signed; ProtocolError for one that no peer would take."""
     header: dict[str, Any] = {
         "type": message.type, "session": message.session, "sequence": message.sequence,
     }  # fmt: skip
     if message.answers is not None:
         header["answers"] = message.answers
-    signed: list[Frame] = [MAGIC, _json(header), _json(message.meta), *message.audio]
+    paths = TYPES[message.type].paths if message.type in TYPES else ()
+    meta = _json(message.meta, paths)
+    signed: list[Frame] = [MAGIC, _json(header), meta, *message.audio]
+    if len(meta) > limits.meta_bytes:
+        raise ProtocolError(
+            f"{message.type} may carry {limits.meta_bytes} bytes of meta, got {len(meta)}"
+        )
     return [signed[0], _mac(key, signed), *signed[1:]]
 
 
@@ -345,17 +384,13 @@ def decode(
     Raises:
         ProtocolError: for everything else; `UnsupportedError` for an unknown type
     """
-    try:
-        return _decode(frames, key_of, limits)
-    except ProtocolError:
-        raise
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise ProtocolError(f"malformed message: {error}") from error
+    return _message(_authentic(frames, key_of, limits), frames, limits)
 
 
-def _decode(
+def _authentic(
     frames: Sequence[Frame], key_of: Callable[[str, str], bytes | None], limits: Limits
-) -> Message:
+) -> dict[str, Any]:
+    """The header, once the signature over everything is found good."""
     if not 4 <= len(frames) <= limits.frames:
         raise ProtocolError(f"a message has 4 to {limits.frames} frames, got {len(frames)}")
     magic, mac, header_json, meta_json, *audio = frames
@@ -367,31 +402,59 @@ def _decode(
     for name, frame, most in (*sizes, *(("audio", one, limits.frame_bytes) for one in audio)):
         if len(frame) > most:
             raise ProtocolError(f"a frame of {name} has at most {most} bytes, got {len(frame)}")
-    header = _object(header_json, "header")
+    header = _header(header_json, limits)
+    key = key_of(header["type"], header["session"])
+    if key is None:
+        raise ProtocolError("there is no such session; say hello again")
+    if not hmac.compare_digest(bytes(mac), _mac(key, [magic, header_json, meta_json, *audio])):
+        raise ProtocolError("the signature does not fit")
+    return header
+
+
+def peek(frames: Sequence[Frame], limits: Limits = LIMITS) -> tuple[str, str]:
+    """Type and session as a message claims them: to find the key by, and to trust in nothing.
+
+    Raises:
+        ProtocolError: there is no header to look at
+    """
+    if len(frames) < 3 or len(frames[2]) > limits.header_bytes:
+        raise ProtocolError("this is no message: it has no header")
+    header = _header(frames[2], limits)
+    return header["type"], header["session"]
+
+
+def _header(frame: Frame, limits: Limits) -> dict[str, Any]:
+    header = _object(frame, "header", limits)
     for name, kind in (("type", _NAME), ("session", _NAME), ("sequence", _COUNT)):
         kind.check(name, header.get(name))
     if "answers" in header:
         _COUNT.check("answers", header["answers"])
-    key = key_of(header["type"], header["session"])
-    if key is None:
-        raise ProtocolError("there is no such session; say hello again")
-    signed = [magic, header_json, meta_json, *audio]
-    if not hmac.compare_digest(bytes(mac), _mac(key, signed)):
-        raise ProtocolError("the signature does not fit")
-    kind_of = TYPES.get(header["type"])
-    if kind_of is None:
-        raise UnsupportedError(f"there is no message {_shown(header['type'])} in {VERSION[0]}.x")
-    meta = _object(meta_json, "meta")
-    for name, one in kind_of.fields.items():
-        if name in meta:
-            one.check(name, meta[name])
-        elif one.required:
-            raise ProtocolError(f"{header['type']} must have {name}")
-    _check_audio(kind_of, meta, audio)
+    return header
+
+
+def _message(header: Mapping[str, Any], frames: Sequence[Frame], limits: Limits) -> Message:
+    """The rest of an authentic message. An error tells which message it is about."""
+    audio = tuple(frames[4:])
+    try:
+        kind = TYPES.get(header["type"])
+        if kind is None:
+            raise UnsupportedError(
+                f"there is no message {_shown(header['type'])} in version"
+                f" {VERSION[0]}.{VERSION[1]}; update this side"
+            )
+        meta = _object(frames[3], "meta", limits, kind.paths)
+        for name, one in kind.fields.items():
+            if name in meta:
+                one.check(name, meta[name])
+            elif one.required:
+                raise ProtocolError(f"{header['type']} must have {name}")
+        _check_audio(kind, meta, audio)
+    except ProtocolError as error:
+        error.answers = header["sequence"]
+        raise
     return Message(
-        header["type"], meta, tuple(audio), header["session"], header["sequence"],
-        header.get("answers"),
-    )  # fmt: skip
+        header["type"], meta, audio, header["session"], header["sequence"], header.get("answers")
+    )
 
 
 def _check_audio(kind: MessageType, meta: Mapping[str, Any], audio: Sequence[Frame]) -> None:
@@ -464,14 +527,18 @@ class Incoming:
         self.sequence = 0  # of the last message
 
     def open(self, frames: Sequence[Frame]) -> Message:
-        """The next message, or ProtocolError; a replayed one changes nothing."""
-        message = decode(
+        """The next message, or ProtocolError.
+
+        What is not authentic, or replayed, changes nothing. What is authentic and next in order
+        counts even if it is malformed or unknown, so that the peer can be told and go on.
+        """
+        header = _authentic(
             frames, lambda _, session: self.key if session == self.session else None, self.limits
         )
-        if message.sequence != self.sequence + 1:
-            raise SequenceError(self.sequence + 1, message.sequence)
-        self.sequence = message.sequence
-        return message
+        if header["sequence"] != self.sequence + 1:
+            raise SequenceError(self.sequence + 1, header["sequence"])
+        self.sequence += 1
+        return _message(header, frames, self.limits)
 
 
 class SequenceError(ProtocolError):
@@ -496,30 +563,98 @@ def _mac(key: bytes, frames: Sequence[Frame]) -> bytes:
     return mac.digest()
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _json(value: Mapping[str, Any], paths: Collection[str] = ()) -> bytes:
     """Canonical: the same value gives the same bytes."""
     try:
-        return json.dumps(
-            dict(value), sort_keys=True, separators=(",", ":"), allow_nan=False
-        ).encode("ascii")
+        sent = {name: one if name in paths else _as_text(one) for name, one in value.items()}
+        text = json.dumps(sent, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ProtocolError(f"this cannot be sent: {error}") from error
+    return text.encode("ascii")
 
 
-def _object(frame: Frame, name: str) -> dict[str, Any]:
-    value = json.loads(str(frame, "utf-8"), parse_constant=_no_constant)
-    if not isinstance(value, dict):
-        raise ProtocolError(f"{name} must be a JSON object, got {_shown(value)}")
+def _as_text(value: Any) -> Any:
+    """The same, but a file name's bytes that are no UTF-8 are shown as \\udcff and the like."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {_as_text(name): _as_text(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_text(one) for one in value]
+    return value
+
+
+def _object(frame: Frame, name: str, limits: Limits, paths: Collection[str] = ()) -> dict[str, Any]:
+    """A JSON object, unambiguous for every parser: RFC 8259 as strict as it can be read."""
+    try:
+        value = json.loads(
+            str(frame, "utf-8"),
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            object_pairs_hook=_unique,
+        )
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{name} must be a JSON object, got {_shown(value)}")
+        _check_depth(value, limits.depth)
+        for field_name, one in value.items():
+            _check_text(field_name)
+            if field_name not in paths:
+                _check_text(one)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{name} must be JSON, got something else: {error}") from error
     return value
 
 
 def _no_constant(name: str) -> Any:
-    raise ProtocolError(f"{name} is not JSON")
+    raise ProtocolError(f"a number must be finite, got {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ProtocolError(f"a number must be finite, got {_shown(text)}")
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ProtocolError("a name must stand once in an object, got it twice")
+    return value
+
+
+def _check_depth(value: Any, most: int) -> None:
+    if isinstance(value, (dict, list)):
+        if most == 0:
+            raise ProtocolError("objects and lists are too deep in one another")
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_depth(one, most - 1)
+
+
+def _check_text(value: Any) -> None:
+    """Raise UnicodeEncodeError for text that is none: half of a surrogate pair."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            name.encode()
+            _check_text(one)
+    elif isinstance(value, list):
+        for one in value:
+            _check_text(one)
 
 
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_path(value: Any) -> bool:
+    """Text, in which a byte 0x80 + n that is no UTF-8 stands as U+DC80 + n (PEP 383)."""
+    try:
+        return isinstance(value, str) and bool(value.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_whole(value: Any) -> bool:
@@ -532,6 +667,7 @@ def _is_number(value: Any) -> bool:
 
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "text": lambda v: isinstance(v, str),
+    "path": _is_path,
     "whole": _is_whole,
     "number": _is_number,
     "flag": lambda v: isinstance(v, bool),
@@ -539,6 +675,6 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "list": lambda v: isinstance(v, list),
 }
 _A = {
-    "text": "text", "whole": "a whole number", "number": "a number", "flag": "true or false",
-    "object": "an object", "list": "a list",
+    "text": "text", "path": "a path", "whole": "a whole number", "number": "a number",
+    "flag": "true or false", "object": "an object", "list": "a list",
 }  # fmt: skip

@@ -138,6 +138,13 @@ class AudioSRModel:
             count += (JOINT_WINDOWS - 1) * JOINT_STRIDE
         return (count - 2 * MARGIN - OVERLAP) * self._latent_seconds
 
+    def need_less(self) -> bool:
+        """After memory ran out: forget recorded kernels, halve the rows; False at one row."""
+        if isinstance(self._unet, Recorded):
+            self._unet.forget()
+        fewer, self.rows = self.rows > 1, max(1, self.rows // 2)
+        return fewer
+
     @torch.inference_mode()
     def generate(
         self, low: NDArray[np.float32], start: int, condition: Condition

@@ -39,6 +39,11 @@ class Recorded:
                 self._recordings[key] = _Recording(self._network, inputs)
             return self._recordings[key].replay(inputs)
 
+    def forget(self) -> None:
+        """Give back the memory of all recordings; what is asked for again is recorded again."""
+        with self._turn:
+            self._recordings.clear()
+
 
 class _Recording:
     def __init__(self, network: Network, inputs: tuple[Tensor, ...]) -> None:

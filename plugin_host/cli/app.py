@@ -24,7 +24,7 @@ from audiosr_core.errors import (
     EXIT_USAGE,
     AudioSRError,
 )
-from plugin_host.cli.commands import models, presets
+from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.compare import compare
 from plugin_host.cli.commands.doctor import doctor
 from plugin_host.cli.commands.evaluate import evaluate
@@ -49,6 +49,7 @@ app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
 app.command("jobs")(jobs)
 app.command("cancel")(cancel)
+app.add_typer(daemon.app, name="daemon")
 app.command("doctor")(doctor)
 app.command("paths")(paths)
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(120)
 CLIENT = f"""
 import json, sys
 from bridge import lifecycle
-found = lifecycle.connect_or_start(sys.argv[1:], 40, {MODULE!r})
+found = lifecycle.connect_or_start(40, sys.argv[1:], {MODULE!r})
 print(json.dumps([found.pid, found.key]), flush=True)
 """
 
@@ -47,7 +47,7 @@ def runtime(tmp_path_factory, monkeypatch):
 
 
 def start(*arguments: str, timeout: float = 40.0) -> Connection:
-    return lifecycle.connect_or_start(arguments, timeout, MODULE)
+    return lifecycle.connect_or_start(timeout, arguments, MODULE)
 
 
 def client(*arguments: str, **other) -> subprocess.Popen:
@@ -174,7 +174,7 @@ def test_why_a_daemon_could_not_start_is_told_to_who_started_it():
     with pytest.raises(NoDaemonError, match="unrecognized arguments: --nonsense"):
         start("--nonsense")
     with pytest.raises(NoDaemonError, match="No module named"):
-        lifecycle.connect_or_start((), 20, "bridge.no_such")
+        lifecycle.connect_or_start(20, (), "bridge.no_such")
 
 
 def test_a_daemon_that_never_says_where_it_listens_is_waited_for_until_the_limit():

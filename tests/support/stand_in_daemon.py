@@ -28,6 +28,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for flag in ("--detach", "--stubborn", "--mute", "--broken"):
         parser.add_argument(flag, action="store_true")
+    for flag in ("--keep-alive", "--idle-exit", "--osc", "--cache-bytes", "--device", "--listen"):
+        parser.add_argument(flag)
     parser.add_argument("--log", type=Path)
     arguments = parser.parse_args()
 
@@ -58,6 +60,7 @@ def main() -> None:
             protocol=(1, 0),
             pid=os.getpid(),
             start_time=psutil.Process().create_time(),
+            tcp=Endpoints.listening(arguments.listen) if arguments.listen else None,
         )
         if not arguments.mute:
             connection.write_atomic(folder / CONNECTION)

@@ -1,0 +1,607 @@
+"""The work thread: sounds come in, chunks go to the worker, results go out.
+
+    submit, audio ──► spool ──► queue ──► worker ──► outputs ──► partial, final
+                                  ▲          │          │
+                             whose turn    dies?     credit
+
+One thread owns the jobs, so that nothing about them needs a lock except reading them from outside.
+What is on disk (spool, chunk cache, journal) is enough to go on after a `kill -9`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from audiosr_core.errors import AudioSRError, UsageError
+from audiosr_core.settings import settings_from
+from bridge import runtime_dir
+from bridge.errors import CODES, CodedError, JobError, ProtocolError, code_of
+from bridge.jobs import FairQueue, State, Waiting
+from bridge.journal import Entry, Journal
+from bridge.protocol import TYPES, Message, SequenceError, peek
+from bridge.server.dispatch import Dispatch
+from bridge.server.job import Job, Output
+from bridge.server.sessions import Route, Session
+from bridge.server.shared import Shared, log
+from bridge.server.sockets import Sockets, receive_all
+from bridge.server.spools import Spools
+
+TICK_MILLISECONDS = 100
+BURST = 16
+KEPT_SECONDS = 24 * 3600.0  # results nobody fetched, and sounds of interrupted jobs
+KEPT_JOBS = 1000  # that have ended, in the list
+OUTBOX_MESSAGES = 256  # for a client that does not read; then it is gone
+
+
+class Work(threading.Thread):
+    """Owns the work sockets, the jobs, the spool and the worker."""
+
+    def __init__(self, shared: Shared, routers: Sockets) -> None:
+        super().__init__(name="work", daemon=True)
+        self.shared = shared
+        self._routers, self._rebinds = routers, shared.rebinds
+        options = shared.options
+        self._lock = threading.RLock()  # jobs are read from outside under it
+        self.jobs: dict[str, Job] = {}
+        self.queue = FairQueue()
+        self._spools = Spools(options.cache / "spool")
+        self._journal = Journal(options.state / runtime_dir.JOURNAL)
+        self._asked: deque[Callable[[], None]] = deque()  # by other threads
+        self.dispatch = Dispatch(self, options)
+        self._recover()
+
+    # ---- for other threads
+
+    def views(self, owner: str | None = None) -> list[dict[str, Any]]:
+        with self._lock:
+            return [j.view() for j in self.jobs.values() if owner is None or j.owner == owner]
+
+    def active(self) -> int:
+        with self._lock:
+            return sum(1 for job in self.jobs.values() if not job.ended)
+
+    def cancel(self, id: str, owner: str | None = None) -> State:
+        """Take the device from a job at once; the rest is done on the work thread."""
+        with self._lock:
+            job = self.jobs.get(id)
+            if job is None or (owner is not None and job.owner != owner):
+                raise JobError(f"there is no job {id}; see 'audiosr-bridge jobs'")
+            if not job.ended and job.cancelling is None:
+                job.cancelling = time.monotonic()
+                self.dispatch.cancel_now(job)
+                self._later(lambda: self._cancel(job))
+            return job.state
+
+    def gone(self, session: str) -> None:
+        self._later(lambda: self._detach_all(session))
+
+    def unload(self) -> None:
+        self._later(self.dispatch.unload)
+
+    def status(self) -> dict[str, Any]:
+        with self._lock:
+            states: dict[str, int] = {}
+            for job in self.jobs.values():
+                states[str(job.state)] = states.get(str(job.state), 0) + 1
+        return {"jobs": states, "worker": self.dispatch.status(), "spool_bytes": self._spools.used}
+
+    def _later(self, what: Callable[[], None]) -> None:
+        self._asked.append(what)
+        self.shared.wake_work()
+
+    # ---- the loop
+
+    def run(self) -> None:
+        try:
+            while not self.shared.stopping.is_set():
+                self._step()
+        except Exception:
+            log.exception("work failed")
+            raise
+        finally:
+            self.shared.stopping.set()
+            self._stop()
+
+    def _step(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self.shared.wake_work.receiver, zmq.POLLIN)
+        for one in self._routers:
+            poller.register(one, zmq.POLLIN)
+        for fileno in self.dispatch.filenos():
+            poller.register(fileno, zmq.POLLIN)
+        ready = dict(poller.poll(TICK_MILLISECONDS))
+        self.shared.wake_work.clear()
+        while self._asked:
+            self._asked.popleft()()
+        for fileno in self.dispatch.filenos():
+            if fileno in ready:
+                self.dispatch.receive()
+        for one in list(self._routers):
+            if one in ready:
+                receive_all(one, BURST, lambda frames, one=one: self._take(one, frames))  # type: ignore[misc]
+        self.dispatch.feed()
+        self._tick(time.monotonic())
+
+    def _tick(self, now: float) -> None:
+        if self._rebinds != self.shared.rebinds:
+            self._rebinds = self.shared.rebinds
+            self._routers.rebind()
+        for session in self.shared.sessions.everyone():
+            if session.outbox:
+                self._drain(session)
+        with self._lock:
+            jobs = list(self.jobs.values())
+        for job in jobs:
+            if job.held_until is not None and now >= job.held_until:
+                job.held_until = None
+                self.cancel(job.id)
+        self.dispatch.tick(now)
+        self._forget(now)
+
+    def _stop(self) -> None:
+        with contextlib.suppress(Exception):
+            self.dispatch.stop()
+        for job in list(self.jobs.values()):
+            session = self.shared.sessions.get(job.session or "")
+            if not job.ended and job.state is not State.INTERRUPTED:
+                job.move(State.INTERRUPTED)
+                if session is not None:
+                    text = "the daemon stopped; submit the job again"
+                    self.send_error(session, job.id, CodedError("E_STOPPING", text))
+                self.note(job)
+        self._spools.close()
+        self._journal.close()
+        for session in self.shared.sessions.everyone():
+            self._drain(session)
+        self._routers.close()
+
+    # ---- what comes
+
+    def _take(self, socket: zmq.Socket[bytes], frames: list[zmq.Frame]) -> None:
+        body = [one.buffer for one in frames[1:]]
+        try:
+            _, id = peek(body)
+        except ProtocolError as error:
+            return self.shared.refuse(str(error))
+        session = self.shared.sessions.get(id)
+        if session is None or session.remote != self._routers.is_remote(socket):
+            return self.shared.refuse("a session that is not known")
+        try:
+            message = session.work_in.open(body)
+        except SequenceError as error:
+            self.shared.refuse(str(error))
+            if error.lost:  # nothing of this session can be trusted to be whole
+                self.send_error(session, None, error)
+                self._detach_all(session.id)
+            return None
+        except ProtocolError as error:
+            if error.answers is None:  # not authentic: no answer
+                return self.shared.refuse(str(error))
+            return self.send_error(session, None, error, error.answers)
+        session.work = Route(socket, frames[0].bytes)
+        session.heard, session.proven = time.monotonic(), True
+        try:
+            kind = TYPES[message.type]
+            if kind.socket != "work" or kind.sender != "client":
+                raise ProtocolError(f"{message.type} is not for the work socket")
+            self._handle(session, message)
+        except (AudioSRError, OSError) as error:
+            self.send_error(session, message.get("job"), error, message.sequence)
+        return None
+
+    def _handle(self, session: Session, message: Message) -> None:
+        if message.type == "submit":
+            return self._submit(session, message)
+        job = self.jobs.get(message["job"])
+        if job is None or job.session != session.id:
+            raise JobError(f"the job {message['job']} is not attached here; submit it")
+        match message.type:
+            case "audio":
+                self._audio(job, message)
+            case "credit":
+                job.credit = min(
+                    job.credit + message["bytes"], self.shared.options.limits.credit_bytes
+                )
+                self.deliver(job)
+            case "close":
+                self._close(job)
+        return None
+
+    def _submit(self, session: Session, message: Message) -> None:
+        spec = dict(message.meta)
+        settings_from(spec["settings"])  # SettingsError here, and not an hour later
+        if spec["source"] == "path" and session.remote:
+            raise UsageError("a path means nothing on another machine; send the sound")
+        if spec["source"] == "path" and not Path(spec.get("path") or "").is_absolute():
+            raise UsageError(f"a path must be absolute, got {spec.get('path')!r}")
+        if spec["source"] == "inline" and spec.get("num_samples") is None:
+            raise ProtocolError("a whole sound must say how many samples it has")
+        job = self.jobs.get(spec["job"])
+        if job is not None and job.owner != session.key_name:
+            raise JobError("this job is another client's; choose another name")
+        if job is not None and _identity(job.spec) != _identity(spec):
+            raise JobError("another sound or other settings were submitted under this name")
+        if job is None:
+            job = self._admit(session, spec)
+        else:
+            self._again(session, job, spec)
+        job.session, job.held_until = session.id, None
+        job.credit = min(spec["credit_bytes"], self.shared.options.limits.credit_bytes)
+        job.upload_credit = self.shared.options.limits.credit_bytes
+        self.send(
+            session,
+            "accepted",
+            {
+                "job": job.id,
+                "state": str(job.state),
+                "received": job.received,
+                "complete": job.complete,
+                "credit_bytes": job.upload_credit,
+            },
+            answers=message.sequence,
+        )
+        if job.plan_values is not None and not job.ended:
+            self.send(session, "decided", decided(job))
+        self.note(job)
+        self.deliver(job)
+
+    def _admit(self, session: Session, spec: dict[str, Any]) -> Job:
+        limits = self.shared.options.limits
+        mine = sum(1 for j in self.jobs.values() if j.session == session.id and not j.ended)
+        if mine >= limits.jobs_per_session:
+            raise CodedError("E_BUSY", f"{mine} jobs of yours are waiting; wait for one to end")
+        if self.active() >= limits.jobs:
+            raise CodedError("E_BUSY", f"{limits.jobs} jobs are waiting; try again later")
+        job = Job(spec["job"], spec, owner=session.key_name, position=spec.get("start") or 0)
+        with self._lock:
+            self.jobs[job.id] = job
+        try:
+            self._open_input(job)
+        except BaseException:
+            with self._lock:
+                del self.jobs[job.id]
+            raise
+        self._start(job)
+        return job
+
+    def _open_input(self, job: Job) -> None:
+        """What is already here of the sound: all of a file, some of what came before a restart."""
+        if job.spec["source"] == "path":
+            job.complete, job.received = True, job.spec.get("num_samples") or 0
+            return
+        expected = (job.spec.get("num_samples") or 0) * job.frame_bytes
+        if self._spools.used + expected > self.shared.options.limits.spool_bytes:
+            raise CodedError(
+                "E_BUSY", f"the spool holds {self._spools.used >> 20} MiB already; try again later"
+            )
+        spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
+        if job.is_stream and spool.received:  # of an earlier run: a stream begins anew
+            self._spools.remove(job.id)
+            spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
+        job.received, job.complete = spool.received, spool.complete
+
+    def _start(self, job: Job) -> None:
+        """Into the queue, if it can be worked on."""
+        if job.is_stream or job.complete:
+            job.move(State.QUEUED)
+            job.began = None
+            self.queue.add(Waiting(job.id, job.session or job.owner, job.priority))
+        elif job.state is not State.RECEIVING:
+            job.move(State.RECEIVING)
+
+    def _again(self, session: Session, job: Job, spec: dict[str, Any]) -> None:
+        """The same job submitted once more: re-attach, or go on, from `start`."""
+        if job.cancelling is not None and not job.ended:
+            raise CodedError(
+                "E_STOPPING", "this job is being cancelled; submit it again in a moment"
+            )
+        other = self.shared.sessions.get(job.session or "")
+        if other is not None and other is not session:
+            taken = JobError("another client has taken this job over")
+            self.send_error(other, job.id, taken)
+        start = spec.get("start") or 0
+        for name in ("priority", "on_disconnect", "want", "start", "dry_run", "instance"):
+            job.spec[name] = spec.get(name)
+        if job.state is State.HELD:
+            whole = job.complete or job.is_stream
+            begun = bool(job.opened) and job.plan is not None
+            job.move(State.RUNNING if begun else State.QUEUED if whole else State.RECEIVING)
+        same_place = bool(job.opened) and job.position == start and not job.outputs
+        if job.state in (State.QUEUED, State.ANALYSING, State.RUNNING) and same_place:
+            return
+        if job.state is State.RECEIVING:
+            job.position = start
+            return
+        self.dispatch.close(job)
+        self.queue.remove(job.id)
+        self._rewind(job, start)
+        if job.id not in self._spools:
+            self._open_input(job)
+        if job.state in (State.ANALYSING, State.RUNNING):
+            job.move(State.QUEUED)
+        self._start(job)
+
+    def _rewind(self, job: Job, start: int) -> None:
+        job.outputs.clear()
+        job.position = start
+        job.chunks_done = job.chunks_cached = job.deaths = 0
+        job.died_at = -1
+        job.ended_at_worker, job.report, job.error, job.cancelling = False, None, None, None
+        job.parked = False
+        job.fraction = 0.0
+
+    def _audio(self, job: Job, message: Message) -> None:
+        if job.complete:
+            raise CodedError("E_JOB", "this sound is complete; nothing more can be added")
+        size = len(message.audio[0])
+        job.upload_credit -= size
+        if job.upload_credit < 0:
+            text = "more audio came than was granted"
+            self.fail(job, "E_CREDIT", text)
+            return
+        spool = self._spools[job.id]
+        spec = job.spec
+        if message["num_channels"] != spec["num_channels"] or message["dtype"] != spec["dtype"]:
+            raise ProtocolError(
+                f"audio of this job has {spec['num_channels']} channels of {spec['dtype']}"
+            )
+        announced = spec.get("num_samples")
+        if announced is not None and job.received + message["num_samples"] > announced:
+            raise ProtocolError(f"{announced} samples were announced, more came")
+        try:
+            if self._spools.used + size > self.shared.options.limits.spool_bytes:
+                raise CodedError("E_BUSY", "the spool is full; try again later")
+            spool.append(message.samples(), message["start"])
+            self._spools.added(size)
+        except (OSError, CodedError) as error:
+            self.fail(job, code_of(error), str(error))
+            return
+        job.received = spool.received
+        if message["last"] and announced is not None and job.received != announced:
+            raise ProtocolError(f"{announced} samples were announced, {job.received} came")
+        session = self.shared.sessions.get(job.session or "")
+        if session is not None and size:
+            job.upload_credit += size
+            self.send(session, "granted", {"job": job.id, "bytes": size})
+        if message["last"]:
+            spool.finish()
+            job.complete = True
+        if job.complete and job.state is State.RECEIVING:
+            self._start(job)
+            self.note(job)
+        job.parked = job.parked and job.received <= job.parked_at and not job.complete
+
+    def _close(self, job: Job) -> None:
+        """The client has what it wanted; an unfinished job is cancelled."""
+        if not job.ended:
+            self.cancel(job.id)
+            return
+        job.session = None
+        job.outputs.clear()
+        self.dispatch.close(job)
+        self._drop_spool(job)
+
+    # ---- clients that go away
+
+    def _detach_all(self, session: str) -> None:
+        for job in list(self.jobs.values()):
+            if job.session == session:
+                self._detach(job)
+
+    def _detach(self, job: Job) -> None:
+        job.session = None
+        if job.ended:
+            return
+        policy = job.policy
+        if policy == "finish" and (job.complete or job.is_stream):
+            job.outputs.clear()  # they lie in the cache
+            if job.is_stream and not job.complete:
+                policy = "cancel"
+        elif policy == "finish":
+            policy = "hold"  # half a sound: somebody may bring the rest
+        if policy == "hold":
+            job.move(State.HELD)
+            job.held_until = time.monotonic() + self.shared.options.hold_seconds
+        elif policy == "cancel":
+            self.cancel(job.id)
+
+    def _cancel(self, job: Job) -> None:
+        """Nothing of it is at the worker: it ends here; else when the worker has let go."""
+        if not job.ended and job.asked == 0:
+            self.cancelled(job)
+
+    def cancelled(self, job: Job) -> None:
+        self._end(job, State.CANCELLED, ("E_CANCELLED", "the job was cancelled"))
+
+    def fail(self, job: Job, code: str, text: str) -> None:
+        if not job.ended:
+            self._end(job, State.FAILED, (code, text))
+
+    def _end(self, job: Job, state: State, error: tuple[str, str]) -> None:
+        job.move(state)
+        job.error, job.cancelling = error, None
+        job.outputs.clear()
+        self.queue.remove(job.id)
+        self.dispatch.close(job)
+        self._drop_spool(job)
+        session = self.shared.sessions.get(job.session or "")
+        if session is not None:
+            self.send_error(session, job.id, CodedError(*error))
+        job.session = None
+        self.note(job)
+
+    def done(self, job: Job, report: dict[str, Any]) -> None:
+        """All is computed; the end goes out behind the last part."""
+        job.report = report
+        job.move(State.DONE)
+        job.fraction, job.eta_seconds = 1.0, 0.0
+        self.queue.remove(job.id)
+        self.dispatch.close(job)
+        job.outputs.append(Output("final", {"job": job.id, "report": report}))
+        self.note(job)
+        self.deliver(job)
+        if job.is_stream:
+            self._drop_spool(job)
+
+    def _drop_spool(self, job: Job) -> None:
+        self._spools.remove(job.id)
+
+    def _forget(self, now: float) -> None:
+        """Jobs that ended long ago, and what they left."""
+        ended = [j for j in self.jobs.values() if j.ended and j.session is None]
+        old = [j for j in ended if time.time() - j.updated > KEPT_SECONDS]
+        old += sorted(ended, key=lambda j: j.updated)[: max(0, len(ended) - KEPT_JOBS)]
+        for job in {id(j): j for j in old}.values():
+            self._drop_spool(job)
+            with self._lock:
+                self.jobs.pop(job.id, None)
+
+    # ---- what goes
+
+    def deliver(self, job: Job) -> None:
+        """As much of the result as the client's credit allows."""
+        session = self.shared.sessions.get(job.session or "")
+        if session is None:
+            if job.session is None and job.policy == "finish":
+                job.outputs.clear()
+            return
+        while job.outputs and (job.credit > 0 or not job.outputs[0].num_bytes):
+            output = job.outputs[0]
+            if not self.send(session, output.type, output.meta, output.audio):
+                return
+            job.credit -= output.num_bytes
+            job.outputs.popleft()
+
+    def send(
+        self,
+        session: Session,
+        type: str,
+        meta: Any,
+        audio: tuple[Any, ...] = (),
+        answers: int | None = None,
+    ) -> bool:
+        """One message; what a slow reader does not take now waits, up to a bound."""
+        if len(session.outbox) >= OUTBOX_MESSAGES:
+            if self.shared.sessions.close(session.id):
+                log.warning("does not read", extra={"client": session.name})
+                self._later(lambda: self._detach_all(session.id))
+            return False
+        frames = session.work_out.frames(type, meta, audio, answers)
+        session.work_out.sent()
+        session.outbox.append(frames)
+        self._drain(session)
+        return True
+
+    def send_error(
+        self,
+        session: Session,
+        job: str | None,
+        error: Exception,
+        answers: int | None = None,
+    ) -> None:
+        code = code_of(error)
+        meta = {
+            "code": code,
+            "text": str(error)[:4000],
+            "retryable": CODES[code].retryable,
+            "job": job,
+        }
+        self.send(session, "error", meta, answers=answers)
+
+    def _drain(self, session: Session) -> None:
+        while session.outbox and session.work is not None:
+            frames = session.outbox[0]
+            try:
+                session.work.socket.send_multipart(
+                    [session.work.peer, *frames], zmq.NOBLOCK, copy=len(frames) <= 4
+                )
+            except zmq.Again:
+                return
+            except zmq.ZMQError:  # its connection is gone; it comes again, or falls silent
+                session.work = None
+                return
+            session.outbox.pop(0)
+
+    def tell_progress(self, job: Job, now: float, force: bool = False) -> None:
+        """To its client and to all who listen, ten times a second at most."""
+        if not force and now - job.told < 0.1:
+            return
+        job.told = now
+        remaining = job.eta.seconds(job.fraction, now)
+        job.eta_seconds = None if remaining is None else round(remaining, 2)
+        meta = {
+            "job": job.id,
+            "state": str(job.state),
+            "fraction": round(min(1.0, job.fraction), 4),
+            "eta_seconds": job.eta_seconds,
+        }
+        session = self.shared.sessions.get(job.session or "")
+        if session is not None and not session.outbox:
+            self.send(session, "progress", meta)
+        name = job.spec.get("instance")
+        self.shared.publish(f"job.{job.id}", "job_state", {**meta, "instance": name})
+        if name:
+            self.shared.instances.job_state(name, meta)
+
+    def tell_decided(self, job: Job) -> None:
+        session = self.shared.sessions.get(job.session or "")
+        if session is not None:
+            self.send(session, "decided", decided(job))
+
+    def spool_path(self, job: Job) -> Path:
+        return self._spools[job.id].path
+
+    def note(self, job: Job) -> None:
+        """Its state, on disk and to all who listen."""
+        self._journal.put(
+            Entry(
+                job.id, job.owner, job.spec, job.state, job.priority,
+                job.spec["source"], job.spec.get("path"), job.chunks_done,
+                job.plan.num_chunks if job.plan else None, *(job.error or (None, None)),
+            )
+        )  # fmt: skip
+        log.info("job", extra={"job": job.id, "state": str(job.state), "error": job.error})
+        self.tell_progress(job, time.monotonic(), force=True)
+
+    # ---- after a restart
+
+    def _recover(self) -> None:
+        """Jobs whose client wanted them finished go on; others wait to be submitted again."""
+        self._journal.interrupt_running()
+        known = set()
+        self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
+        for row in self._journal.list([State.INTERRUPTED]):
+            job = Job(row.job, dict(row.spec), State.INTERRUPTED, owner=row.client)
+            if job.is_stream:
+                continue
+            known.add(job.id)
+            with contextlib.suppress(AudioSRError, OSError, KeyError, ValueError):
+                self.jobs[job.id] = job
+                self._open_input(job)
+                if job.policy == "finish" and job.complete:
+                    self._start(job)
+        self._spools.sweep(known)
+
+
+def decided(job: Job) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "decision": job.decision,
+        "plan": job.plan_values,
+        "model_sha256": job.model_sha256,
+    }
+
+
+def _identity(spec: dict[str, Any]) -> list[Any]:
+    """What makes two submissions the same job."""
+    names = ("source", "path", "sample_rate", "num_channels", "num_samples", "dtype", "settings",
+             "decision", "region")  # fmt: skip
+    return [spec.get(name) for name in names]
