@@ -238,6 +238,28 @@ def _read(descriptor: int) -> HighBand | None:
     return samples if os.read(descriptor, DIGEST_BYTES) == digest.digest() else None
 
 
+class PutLater:
+    """A cache that writes when told to, so that no answer waits for the disk. Holds one chunk."""
+
+    def __init__(self, cache: ChunkCache) -> None:
+        self._cache = cache
+        self._held: tuple[str, HighBand] | None = None
+
+    def get(self, key: str) -> HighBand | None:
+        self.store()
+        return self._cache.get(key)
+
+    def put(self, key: str, samples: HighBand) -> None:
+        self.store()
+        self._held = key, samples.copy()  # the walk goes on with it
+
+    def store(self) -> None:
+        """Write what is held."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._cache.put(*held)
+
+
 class CachedCompute:
     """`compute` behind a cache, for `Stream(compute=...)`; it counts, and remembers the last.
 
@@ -246,7 +268,11 @@ class CachedCompute:
     """
 
     def __init__(
-        self, cache: ChunkCache, compute: Compute, model_sha256: str, place: Callable[[], str]
+        self,
+        cache: ChunkCache | PutLater,
+        compute: Compute,
+        model_sha256: str,
+        place: Callable[[], str],
     ) -> None:
         self._cache, self._compute = cache, compute
         self._model_sha256, self._place = model_sha256, place
@@ -280,7 +306,7 @@ class CachedCompute:
 
 
 def cached(
-    cache: ChunkCache, compute: Compute, model_sha256: str, place: Callable[[], str]
+    cache: ChunkCache | PutLater, compute: Compute, model_sha256: str, place: Callable[[], str]
 ) -> CachedCompute:
     """`compute`, asked only for what the cache does not have."""
     return CachedCompute(cache, compute, model_sha256, place)

@@ -341,6 +341,14 @@ class OscServer:
         self._wrong_tokens = Bucket(WRONG_TOKENS_RATE, WRONG_TOKENS_BURST, clock())
 
     def start(self) -> int | None:
+        """`open`, and a thread that serves until `stop`."""
+        port = self.open()
+        if port is not None:
+            self._thread = threading.Thread(target=self._run, name="osc", daemon=True)
+            self._thread.start()
+        return port
+
+    def open(self) -> int | None:
         """The port: the wanted one, or the next free; None, and a line in the log, if none is."""
         bound = self._bound()
         if bound is None:
@@ -355,8 +363,6 @@ class OscServer:
                 "OSC listens beyond this machine: who reaches it can turn knobs and cancel jobs",
                 extra={"host": self._host, "token": self._token is not None},
             )
-        self._thread = threading.Thread(target=self._run, name="osc", daemon=True)
-        self._thread.start()
         return port
 
     def stop(self) -> None:

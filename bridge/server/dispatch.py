@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.errors import WorkerError
 from bridge.jobs import ANALYSIS, State
+from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
-from bridge.worker_link import PipeMessage, WorkerArguments, WorkerLink
+from bridge.worker_link import WorkerArguments, WorkerLink
 
 if TYPE_CHECKING:
     from bridge.server.work import Work
@@ -243,6 +244,8 @@ class Dispatch:
         if kind in ("cancelled", "error"):  # the rest of what was asked of it gets no answer
             self._asked = deque(one for one in self._asked if one != name)
             left = 0
+        elif event.get("more"):  # of this answer
+            left = job.asked if job else 0
         else:
             with contextlib.suppress(ValueError):
                 self._asked.remove(name)
@@ -268,8 +271,9 @@ class Dispatch:
         self._work.note(job)
 
     def _made(self, job: Job, event: PipeMessage) -> None:
-        job.chunks_cached += event["chunk"] >= job.chunks_done and bool(event["cached"])
-        job.chunks_done = event["chunk"] + 1
+        if not event["more"]:
+            job.chunks_cached += bool(event["cached"])
+            job.chunks_done = event["chunk"] + 1
         if event["num_samples"]:
             job.position = event["start"] + event["num_samples"]
             meta = {name: event[name] for name in _OF_A_PARTIAL}
