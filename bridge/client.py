@@ -7,7 +7,8 @@
 
 A client is a small thing that all threads may share. It finds the daemon, and after a restart of
 the daemon it finds it again with the next call; what was waiting is told that the daemon is gone.
-A job submitted again goes on where it was, for a job is known by its sound and its settings.
+A job submitted again goes on where it was, for a job is known by its sound and its settings; one
+that may outlive its client goes on for any client.
 """
 
 from __future__ import annotations
@@ -122,6 +123,7 @@ class Client:
         self.timeout_seconds = timeout_seconds
         self._find, self._name = find, name
         self._lock = threading.Lock()
+        self._nobody_elses = secrets.token_hex(16)
         self._closed = False
         self._session: Session | None = Session(find(), name, timeout_seconds)
 
@@ -317,6 +319,8 @@ class Client:
         if sound.path is not None:
             spec["path"] = os.fspath(sound.path)
         what = {**spec["settings"], "want": want, "dry_run": dry_run}
+        if on_disconnect == "cancel":  # it ends with this client: no other one may take it over
+            what["client"] = self._nobody_elses
         for again in range(1000):  # the same job twice in one session: its messages would mix
             id = job_id(
                 sound.content if not again else f"{sound.content} {again}",
@@ -560,6 +564,8 @@ class Job:
             return
         with contextlib.suppress(AudioSRError):  # it has just ended, or the daemon is gone
             self._session.ask("cancel", {"job": self.id}, CANCEL_SECONDS)
+            with self._changed:  # until the device is free, so that the job may come again
+                self._changed.wait_for(self.done, CANCEL_SECONDS)
         self._fail(CancelledError("the job was cancelled"))
 
     def on_change(self, listener: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import WorkerError
-from bridge.jobs import State
+from bridge.jobs import ANALYSIS, State
 from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the worker is killed
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
-ANALYSIS = 0.1  # its share of the progress
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
 WAITING = 3  # commands the worker may have in all
 
