@@ -22,10 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.ndimage
-import scipy.optimize
-import scipy.signal
-import scipy.special
+import scipy  # its parts are loaded when first used: a client needs none of them
 from numpy.typing import NDArray
 
 from audiosr_core.audio import Samples

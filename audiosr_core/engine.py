@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,8 +24,11 @@ from audiosr_core.gain_law import measure_gain_law
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
-from audiosr_core.store import load_model
+from audiosr_core.store import load_model, model_info
 from audiosr_core.stream import Compute, Stream, high_band
+
+if TYPE_CHECKING:
+    from audiosr_core.files import FileInfo
 
 Read = Callable[[int, int], Samples]
 """Samples start .. stop of a sound, [channels, samples]; both inside it."""
@@ -37,6 +41,57 @@ LOOKS = 8  # places of the second look
 LOOK_SECONDS = 2
 
 
+class Parts(Protocol):
+    """A stream as the door for files needs it: `Stream`, or its like in another process."""
+
+    def push_split(self, samples: Samples) -> Iterator[tuple[Samples, Samples]]: ...
+    def flush_split(self) -> Iterator[tuple[Samples, Samples]]: ...
+
+
+class EngineLike(Protocol):
+    """What the door for files needs of an engine: `Engine`, or one in another process."""
+
+    @property
+    def name(self) -> str:
+        """Where it computes, for reports."""
+
+    def on_file(
+        self,
+        info: FileInfo,
+        region: tuple[int, int] | None,
+        dry_run: bool,
+        on_progress: Callable[[float], None],
+    ) -> AbstractContextManager[EngineLike]:
+        """The engine for this file alone; the end of the `with` lets go of what it held."""
+
+    def analyse(
+        self,
+        blocks: Iterable[Samples],
+        read: Read,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+        on_step: Callable[[], None],
+    ) -> Decision: ...
+
+    def open(
+        self,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+        decision: Decision,
+        region: tuple[int, int] | None,
+        on_step: Callable[[], None],
+    ) -> Parts: ...
+
+    def extend_as_published(
+        self, audio: Audio, settings: Settings, on_stage: Callable[[str, Any], None]
+    ) -> Audio: ...
+
+    def model_sha256(self, settings: Settings) -> str:
+        """Of the weights, once they have been used."""
+
+
 class Engine:
     """Extends sounds with the models of the store.
 
@@ -45,8 +100,24 @@ class Engine:
         precision: auto, fp32, bf16, fp16: of its networks
     """
 
+    name = "in-process"
+
     def __init__(self, device: str = "auto", precision: str = "auto") -> None:
         self.device, self.precision = device, precision
+
+    def on_file(
+        self,
+        info: FileInfo,
+        region: tuple[int, int] | None = None,
+        dry_run: bool = False,
+        on_progress: Callable[[float], None] = lambda fraction: None,
+    ) -> AbstractContextManager[Engine]:
+        """This engine holds nothing of a file; see `EngineLike`."""
+        return nullcontext(self)
+
+    def model_sha256(self, settings: Settings) -> str:
+        """Of the weights that these settings use; ModelError if they are missing."""
+        return model_info(settings.model).sha256
 
     def analyse(
         self,

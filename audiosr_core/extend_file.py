@@ -19,7 +19,7 @@ import numpy as np
 from audiosr_core import __version__
 from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
-from audiosr_core.engine import Engine
+from audiosr_core.engine import Engine, EngineLike
 from audiosr_core.errors import RegionError
 from audiosr_core.extend_published import extend_as_published
 from audiosr_core.files import (
@@ -36,7 +36,6 @@ from audiosr_core.report import Report, provenance
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings, keep_rate
 from audiosr_core.splice import crossover_hz
-from audiosr_core.store import model_info
 
 BLOCK_SECONDS = 2
 FIRST_PASS = 0.1  # its share of the progress
@@ -62,7 +61,7 @@ def extend_file(
     in_place: bool = False,
     dry_run: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
-    engine: Engine | None = None,
+    engine: EngineLike | None = None,
 ) -> Report:
     """Extend one file.
 
@@ -71,14 +70,13 @@ def extend_file(
         region: seconds start, end; every sample outside stays bit-equal, so the rate is kept
         in_place: replace the source, keeping a backup
         on_progress: told the fraction done; raise from it to cancel
-        engine: where to compute; None for the default device
+        engine: where to compute; None for this process and the default device
 
     Raises:
         AudioSRError: see `errors`; nothing is left half written
     """
     began = time.monotonic()
     engine = engine or Engine()
-    model = model_info(settings.model)
     if settings.mode == "reference":
         if region is not None:
             raise RegionError("reference mode takes a whole file; leave the region out")
@@ -102,28 +100,37 @@ def extend_file(
         check_folder(goal, dry_run)
         _, sample_format, _ = output_format(info, goal)
 
-        decision = engine.analyse(
-            _watched(reader, info, on_progress),
-            reader.read,
-            info.sample_rate,
-            info.num_channels,
-            settings,
-            lambda: on_progress(FIRST_PASS),
-        )
-        total = output_length(info.num_samples, info.sample_rate, decision.rate_out)
-        record = {
-            **provenance(model, settings, decision.cutoff.hz),
-            "gain_law_db": round(decision.gain_db, 3),
-        }
-        outcome = _Outcome()
-        if not dry_run:
-            if not decision.extends and _same_format(info, goal, decision):
-                copy_file(source, goal, overwrite, in_place)
-            else:
-                outcome = _render(
-                    engine, reader, goal, settings, decision, span, total, record,
-                    overwrite, in_place, on_progress,
-                )  # fmt: skip
+        share = 0.0  # of the first pass
+
+        def analysed(fraction: float) -> None:
+            nonlocal share
+            share = fraction
+            on_progress(FIRST_PASS * fraction)
+
+        with engine.on_file(info, span, dry_run, analysed) as here:
+            decision = here.analyse(
+                _watched(reader, info, analysed),
+                reader.read,
+                info.sample_rate,
+                info.num_channels,
+                settings,
+                lambda: analysed(share),
+            )
+            model_sha256 = here.model_sha256(settings)
+            total = output_length(info.num_samples, info.sample_rate, decision.rate_out)
+            record = {
+                **provenance(settings, model_sha256, decision.cutoff.hz),
+                "gain_law_db": round(decision.gain_db, 3),
+            }
+            outcome = _Outcome()
+            if not dry_run:
+                if not decision.extends and _same_format(info, goal, decision):
+                    copy_file(source, goal, overwrite, in_place)
+                else:
+                    outcome = _render(
+                        here, reader, goal, settings, decision, span, total, record,
+                        overwrite, in_place, on_progress,
+                    )  # fmt: skip
     on_progress(1.0)
     elapsed = time.monotonic() - began
     duration = info.num_samples / info.sample_rate
@@ -136,7 +143,7 @@ def extend_file(
         cutoff_hz=round(decision.cutoff.hz, 1),
         cutoff_confidence=round(decision.cutoff.confidence, 3),
         full_band=decision.full_band,
-        model=model.id,
+        model=settings.model,
         seed=settings.seed,
         overs=outcome.overs,
         seconds=round(elapsed, 3),
@@ -150,10 +157,11 @@ def extend_file(
         notes=outcome.notes,
         backup=str(outcome.backup) if outcome.backup else None,
         region=span,
-        model_sha256=model.sha256,
+        model_sha256=model_sha256,
         settings=settings.as_dict(),
         sample_format=sample_format,
         dry_run=dry_run,
+        engine=engine.name,
     )
 
 
@@ -165,7 +173,7 @@ class _Outcome:
 
 
 def _render(
-    engine: Engine,
+    engine: EngineLike,
     reader: Reader,
     goal: Path,
     settings: Settings,
@@ -215,13 +223,13 @@ def _render(
 
 
 def _watched(
-    reader: Reader, info: FileInfo, on_progress: Callable[[float], None]
+    reader: Reader, info: FileInfo, analysed: Callable[[float], None]
 ) -> Iterator[Samples]:
     done = 0
     for block in reader.blocks(BLOCK_SECONDS * info.sample_rate):
         yield block
         done += block.shape[1]
-        on_progress(FIRST_PASS * done / max(info.num_samples, 1))
+        analysed(done / max(info.num_samples, 1))
 
 
 def _same_format(info: FileInfo, goal: Path, decision: Decision) -> bool:

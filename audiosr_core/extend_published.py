@@ -16,11 +16,10 @@ import numpy as np
 
 from audiosr_core import __version__
 from audiosr_core.audio import Audio
-from audiosr_core.engine import Engine
+from audiosr_core.engine import EngineLike
 from audiosr_core.files import Reader, Writer, check_folder, check_target, output_format
 from audiosr_core.report import Report, provenance
 from audiosr_core.settings import Settings
-from audiosr_core.store import model_info
 
 NOTE = (
     "reference mode: one channel, a peak of 0.5 and the published low band;"
@@ -29,7 +28,7 @@ NOTE = (
 
 
 def extend_as_published(
-    engine: Engine,
+    engine: EngineLike,
     source: Path,
     target: Path,
     settings: Settings,
@@ -41,13 +40,12 @@ def extend_as_published(
 ) -> Report:
     """One file through the published pipeline; see `Engine.extend_as_published` for its errors."""
     began = time.monotonic()
-    model = model_info(settings.model)
     check_target(target, source, overwrite, in_place)
     check_folder(target, dry_run)
     found: dict[str, float] = {"cutoff_hz": 0.0}
 
     def on_stage(name: str, value: Any) -> None:
-        on_progress(0.0)
+        on_progress(float(value) if name == "progress" else 0.0)
         if name == "cutoff_hz":
             found[name] = max(found[name], float(value))
 
@@ -57,6 +55,7 @@ def extend_as_published(
         samples = np.concatenate(list(reader.blocks(info.sample_rate)), axis=1)
         sound = Audio(samples.astype(np.float32), info.sample_rate)
         made = sound if dry_run else engine.extend_as_published(sound, settings, on_stage)
+        model_sha256 = engine.model_sha256(settings)
         overs, notes, backup = 0, [NOTE], None
         if not dry_run:
             with Writer(
@@ -65,7 +64,7 @@ def extend_as_published(
                 sample_rate=made.sample_rate,
                 overwrite=overwrite,
                 in_place=in_place,
-                provenance=provenance(model, settings, found["cutoff_hz"]),
+                provenance=provenance(settings, model_sha256, found["cutoff_hz"]),
                 coding_history=f"A=PCM,F={made.sample_rate},M=mono,T=audiosr-bridge {__version__};"
                 f" {settings.model} as published",
                 dither_seed=settings.seed,
@@ -85,7 +84,7 @@ def extend_as_published(
         cutoff_hz=round(found["cutoff_hz"], 1),
         cutoff_confidence=0.0,
         full_band=False,
-        model=model.id,
+        model=settings.model,
         seed=settings.seed,
         overs=overs,
         seconds=round(elapsed, 3),
@@ -98,8 +97,9 @@ def extend_as_published(
         note="",
         notes=notes,
         backup=str(backup) if backup else None,
-        model_sha256=model.sha256,
+        model_sha256=model_sha256,
         settings=settings.as_dict(),
         sample_format=sample_format,
         dry_run=dry_run,
+        engine=engine.name,
     )

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import signal
 
 from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
@@ -103,5 +103,5 @@ def _levels(x: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """Levels of all channels' frames, dB, [bins, frames]."""
     if x.shape[1] < SIZE:
         x = np.pad(x, ((0, 0), (0, SIZE - x.shape[1])))
-    _, _, power = signal.spectrogram(x, sample_rate, ("kaiser", 10.0), SIZE, SIZE // 2)
+    _, _, power = scipy.signal.spectrogram(x, sample_rate, ("kaiser", 10.0), SIZE, SIZE // 2)
     return np.asarray(10 * np.log10(np.concatenate(list(power), axis=1) + 1e-40))

@@ -8,7 +8,6 @@ from typing import Any
 
 from audiosr_core import __version__
 from audiosr_core.settings import Settings
-from audiosr_core.store import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,19 @@ class Report:
     sample_format: str = ""  # of the output, libsndfile's name: PCM_16, PCM_24, FLOAT, ...
     version: str = __version__
     dry_run: bool = False
+    engine: str = "in-process"  # or "daemon": the samples are the same
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def provenance(model: ModelInfo, settings: Settings, cutoff_hz: float) -> dict[str, Any]:
+def provenance(settings: Settings, model_sha256: str, cutoff_hz: float) -> dict[str, Any]:
     """What a file is told about how it was made."""
     return {
         "software": "audiosr-bridge",
         "version": __version__,
-        "model": model.id,
-        "model_sha256": model.sha256,
+        "model": settings.model,
+        "model_sha256": model_sha256,
         "seed": settings.seed,
         "settings": settings.as_dict(),
         "cutoff_hz": round(cutoff_hz, 1),

@@ -17,8 +17,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import signal
 
 STOP_DB = 125.0
 MIN_WIDTH_HZ = 60.0
@@ -37,7 +37,7 @@ def crossover_hz(cutoff_hz: float, transition: float) -> float:
 
 def half_length(width: float, sample_rate: int) -> int:
     """Samples on each side of the middle tap, for a transition of this width in Hz."""
-    taps, _ = signal.kaiserord(STOP_DB, width / (0.5 * sample_rate))
+    taps, _ = scipy.signal.kaiserord(STOP_DB, width / (0.5 * sample_rate))
     return int(taps) // 2 + 1
 
 
@@ -60,13 +60,13 @@ def bandpass(
     edge = max(ceiling_hz - CEILING_WIDTH_HZ / 2, cutoff_hz)
     lowpass = -_highpass(half, edge / nyquist)
     lowpass[half] += 1.0
-    return np.asarray(signal.fftconvolve(taps, lowpass))
+    return np.asarray(scipy.signal.fftconvolve(taps, lowpass))
 
 
 def _highpass(half: int, edge: float) -> NDArray[np.float64]:
     """Windowed sinc; `edge` (−6 dB) as a fraction of Nyquist."""
     n = np.arange(-half, half + 1)
-    lowpass = edge * np.sinc(edge * n) * np.kaiser(2 * half + 1, signal.kaiser_beta(STOP_DB))
+    lowpass = edge * np.sinc(edge * n) * np.kaiser(2 * half + 1, scipy.signal.kaiser_beta(STOP_DB))
     lowpass /= lowpass.sum()
     taps: NDArray[np.float64] = -lowpass
     taps[half] += 1.0
@@ -89,5 +89,5 @@ def filter_same(samples: NDArray[np.float32], taps: NDArray[np.float64]) -> NDAr
     """Linear-phase filtering without delay, [channels, samples] → the same shape."""
     if not samples.any():
         return samples
-    out = signal.oaconvolve(samples, taps[None].astype(np.float32), mode="same", axes=1)
+    out = scipy.signal.oaconvolve(samples, taps[None].astype(np.float32), mode="same", axes=1)
     return np.asarray(out, dtype=np.float32)

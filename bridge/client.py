@@ -7,7 +7,8 @@
 
 A client is a small thing that all threads may share. It finds the daemon, and after a restart of
 the daemon it finds it again with the next call; what was waiting is told that the daemon is gone.
-A job submitted again goes on where it was, for a job is known by its sound and its settings.
+A job submitted again goes on where it was, for a job is known by its sound and its settings; one
+that may outlive its client goes on for any client.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def _find(connection: Connection | Path | None, start: bool, timeout_seconds: fl
     named = connection or os.environ.get(CONNECTION_VARIABLE)
     if named:
         return Connection.read(Path(named))
-    found = lifecycle.connect_or_start(timeout_seconds) if start else lifecycle.find()
+    found = lifecycle.connect_or_start(timeout=timeout_seconds) if start else lifecycle.find()
     if found is None:
         raise NoDaemonError(
             "no daemon is running; start one with `audiosr-bridge daemon start`, or connect with"
@@ -123,6 +124,7 @@ class Client:
         self.timeout_seconds = timeout_seconds
         self._find, self._name = find, name
         self._lock = threading.Lock()
+        self._nobody_elses = secrets.token_hex(16)
         self._closed = False
         self._session: Session | None = Session(find(), name, timeout_seconds)
 
@@ -274,12 +276,11 @@ class Client:
             decision: as `analyse` made it; None follows the cutoff all along
             dtype: of the blocks that will be pushed, float32 or float64
         """
-        check_format(sample_rate, num_channels)
         name = "f8" if np.dtype(dtype) == np.float64 else "f4"
-        sound = Sound("stream", sample_rate, num_channels, None, name, secrets.token_hex(16))
         job = self.begin(
-            sound, settings or Settings(), priority=priority, on_disconnect=on_disconnect,
-            decision=decision, instance=instance, hold=True,
+            Sound.stream(sample_rate, num_channels, name), settings or Settings(),
+            priority=priority, on_disconnect=on_disconnect, decision=decision, instance=instance,
+            hold=True,
         )  # fmt: skip
         return RemoteStream(job)
 
@@ -319,6 +320,8 @@ class Client:
         if sound.path is not None:
             spec["path"] = os.fspath(sound.path)
         what = {**spec["settings"], "want": want, "dry_run": dry_run}
+        if on_disconnect == "cancel":  # it ends with this client: no other one may take it over
+            what["client"] = self._nobody_elses
         for again in range(1000):  # the same job twice in one session: its messages would mix
             id = job_id(
                 sound.content if not again else f"{sound.content} {again}",
@@ -368,6 +371,12 @@ class Sound:
         )  # fmt: skip
 
     @classmethod
+    def stream(cls, sample_rate: int, num_channels: int, dtype: str) -> Sound:
+        """A sound that will come in blocks, nobody knows how many."""
+        check_format(sample_rate, num_channels)
+        return cls("stream", sample_rate, num_channels, None, dtype, secrets.token_hex(16))
+
+    @classmethod
     def at(cls, path: Path, sample_rate: int, num_channels: int, num_samples: int) -> Sound:
         """A file that the daemon reads by itself."""
         real = Path(os.path.realpath(path))
@@ -406,6 +415,7 @@ class Job:
         self.plan: Mapping[str, Any] = {}
         self.model_sha256 = ""
         self.report: Mapping[str, Any] = {}
+        self.settings: Mapping[str, Any] = {}
         self._session = session
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
@@ -471,11 +481,7 @@ class Job:
             raise UsageError(
                 "a job whose parts were wanted gives them by `pieces`, not by `result`"
             )
-        with self._changed:
-            self._collects = True
-            owed = sum(size for _, _, size in self._results)
-            self._results = deque((start, parts, 0) for start, parts, _ in self._results)
-        self._give_back(owed)
+        self.collect()
         self.wait(self.done, timeout, on_progress and (lambda: on_progress(self.progress)))
         with self._changed:
             self._raise()
@@ -499,16 +505,33 @@ class Job:
         self, timeout: float | None = None, on_step: Callable[[], None] | None = None
     ) -> Iterator[tuple[int, tuple[Samples, ...]]]:
         """As `chunks`, with all parts that were wanted."""
-        with self._changed:
-            self._collects = False
+        self.hold()
         while True:
-            self.wait(lambda: bool(self._results) or self.done(), timeout, on_step)
+            self.wait(lambda: self.has_piece or self.done(), timeout, on_step)
             piece = self.take()
             if piece is None:
                 with self._changed:
                     self._raise()
                 return
             yield piece
+
+    def hold(self) -> None:
+        """From now on the daemon waits for results to be taken."""
+        with self._changed:
+            self._collects = False
+
+    def collect(self) -> None:
+        """From now on results come whether or not they are taken: how a job begins."""
+        with self._changed:
+            self._collects = True
+            owed = sum(size for _, _, size in self._results)
+            self._results = deque((start, parts, 0) for start, parts, _ in self._results)
+        self._give_back(owed)
+
+    @property
+    def has_piece(self) -> bool:
+        """Whether `take` has something to give."""
+        return bool(self._results)
 
     def take(self) -> tuple[int, tuple[Samples, ...]] | None:
         """The next piece, if it is here."""
@@ -547,6 +570,8 @@ class Job:
             return
         with contextlib.suppress(AudioSRError):  # it has just ended, or the daemon is gone
             self._session.ask("cancel", {"job": self.id}, CANCEL_SECONDS)
+            with self._changed:  # until the device is free, so that the job may come again
+                self._changed.wait_for(self.done, CANCEL_SECONDS)
         self._fail(CancelledError("the job was cancelled"))
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -686,6 +711,7 @@ class Job:
 
     def _submit(self, spec: Mapping[str, Any], timeout: float) -> None:
         credit = self._credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
+        self.settings = spec["settings"]
         self._dry_run, self._wants_parts = spec["dry_run"], spec["want"] == "parts"
         try:
             asked = self._session.ask_later(

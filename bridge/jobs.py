@@ -47,6 +47,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 """What may follow what. From the stream's first block a job runs while it still receives."""
 
+ANALYSIS = 0.1
+"""The share of a job's progress that the analysing pass has."""
+
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
@@ -157,6 +160,6 @@ class Eta:
             self._began = (now, fraction)
         began, at = self._began
         done, elapsed = fraction - at, now - began
-        if done <= 0 or elapsed <= 0:
+        if done < 1e-9 or elapsed <= 0:  # nothing yet, and no division that leaves the numbers
             return None
         return (1 - fraction) * elapsed / done

@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def find() -> Connection | None:
 
 
 def connect_or_start(
-    arguments: Sequence[str] = (), timeout: float = START_SECONDS, module: str = MODULE
+    timeout: float = START_SECONDS, arguments: Sequence[str] = (), module: str = MODULE
 ) -> Connection:
     """The daemon of this user; one is started with these arguments if none runs.
 
@@ -96,6 +97,7 @@ def start_detached(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
+            env=_environment(),
             start_new_session=True,
         )
     except OSError as error:
@@ -114,6 +116,15 @@ def start_detached(
         raise NoDaemonError(f"the daemon could not start: {reason.removeprefix('error: ')}")
 
 
+def _environment() -> dict[str, str]:
+    """Ours; with the place of this package, if a Python would not find it by itself."""
+    place = str(Path(__file__).parents[1])
+    if place in sysconfig.get_paths().values():
+        return dict(os.environ)
+    others = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{others}" if others else place}
+
+
 # ---- inside the daemon
 
 
@@ -124,7 +135,8 @@ class Announcement:
         self._descriptor = descriptor
 
     def ready(self) -> None:
-        """It can be reached, or another one can."""
+        """It can be reached, or another one can; systemd is told as well."""
+        sd_notify("READY=1")
         self._say(b"ready")
 
     def failed(self, text: str) -> None:
@@ -249,6 +261,16 @@ def stop(
         if wait_until(gone, TERM_SECONDS):
             return
     raise BridgeError(f"the daemon (pid {connection.pid}) does not end; it hangs in the kernel")
+
+
+def arguments_of(connection: Connection) -> list[str]:
+    """The flags that this daemon was started with; none if they cannot be seen."""
+    with contextlib.suppress(psutil.Error):
+        words = psutil.Process(connection.pid).cmdline()
+        if MODULE in words:
+            flags = words[words.index(MODULE) + 1 :]
+            return [one for one in flags if one != "--detach"]
+    return []
 
 
 def wait_until(condition: Callable[[], bool], timeout: float, every: float = LOOK_SECONDS) -> bool:

@@ -20,14 +20,14 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from io import TextIOWrapper
+from io import FileIO, TextIOWrapper
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from bridge.errors import BridgeError
 from bridge.runtime_dir import LOG, private_folder
 
-LOGGERS = ("audiosr_core", "bridge", "plugin_host")
+LOGGERS = ("audiosr_core", "bridge", "__main__")  # the last is `python -m bridge.daemon`
 MAX_BYTES = 2 << 20  # of one file
 KEPT = 4  # older files
 MAX_TEXT = 2000
@@ -96,7 +96,9 @@ class PrivateRotatingFile(logging.handlers.RotatingFileHandler):
 
     def _open(self) -> TextIOWrapper:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        return open(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8")
+        file = FileIO(os.open(self.baseFilename, flags, 0o600), "a")
+        # nothing is kept back, so that what could not be written is no trouble later
+        return TextIOWrapper(file, "utf-8", write_through=True)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written, as on a full disk, stops nobody."""

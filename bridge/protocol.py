@@ -13,9 +13,10 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -69,6 +70,7 @@ class Field:
     minimum: float = 0
     maximum: float = 2**53
     length: int = 256  # of a text or a list, at most
+    pattern: str = ""  # of a text
     shortest: int = 0  # of a list
     items: Field | None = None  # of a list
     choices: tuple[str, ...] = ()
@@ -82,6 +84,8 @@ class Field:
             raise ProtocolError(f"{name} must be {_A[self.kind]}, got {_shown(value)}")
         if self.kind in ("text", "path", "list") and len(value) > self.length:
             raise ProtocolError(f"{name} must be no longer than {self.length}, got {len(value)}")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise ProtocolError(f"{name} must be of the form {self.pattern}, got {_shown(value)}")
         if self.kind == "list" and len(value) < self.shortest:
             raise ProtocolError(f"{name} must have at least {self.shortest}, got {len(value)}")
         if self.items is not None:
@@ -114,15 +118,16 @@ class MessageType:
         return frozenset(name for name, one in self.fields.items() if one.kind == "path")
 
 
-_JOB = Field("text", length=64)
+_JOB = Field("text", length=64, pattern="[A-Za-z0-9_-]{1,64}")
 _TEXT = Field("text", length=4096)
-_NONCE = Field("text", length=2 * NONCE_BYTES)
+_NONCE = Field("text", length=2 * NONCE_BYTES, pattern="[0-9a-f]{32}")
 _COUNT = Field("whole")
 _BYTES = Field("whole")
 _FRACTION = Field("number", maximum=1.0)
 _SECONDS = Field("number", nullable=True)
 _OBJECT = Field("object")
 _NAME = Field("text", length=64)
+_INSTANCE = Field("text", length=32, pattern="[a-z0-9_-]{1,32}")
 _TWO = Field("list", length=2, shortest=2, items=_COUNT)
 
 STATES = (
@@ -168,7 +173,7 @@ TYPES: dict[str, MessageType] = {
             "nonce": _NONCE,
             "client_nonce": _NONCE,
             "session": Field("text", length=32),
-            "events_key": Field("text", length=2 * KEY_BYTES),
+            "events_key": Field("text", length=2 * KEY_BYTES, pattern="[0-9a-f]{64}"),
             "limits": _OBJECT,
             "pid": _COUNT,
         },
@@ -197,16 +202,16 @@ TYPES: dict[str, MessageType] = {
     "stop": MessageType("control", "client", answer="stopping"),
     "stopping": MessageType("control", "daemon", {"pid": _COUNT}),
     "open_instance": MessageType(
-        "control", "client", {"name": _NAME, "settings": _OBJECT}, answer="instance_is"
+        "control", "client", {"name": _INSTANCE, "settings": _OBJECT}, answer="instance_is"
     ),
-    "close_instance": MessageType("control", "client", {"name": _NAME}, answer="instance_is"),
+    "close_instance": MessageType("control", "client", {"name": _INSTANCE}, answer="instance_is"),
     "set_instance": MessageType(
-        "control", "client", {"name": _NAME, "settings": _OBJECT}, answer="instance_is"
+        "control", "client", {"name": _INSTANCE, "settings": _OBJECT}, answer="instance_is"
     ),
     "instance_is": MessageType(
         "control",
         "daemon",
-        {"name": _NAME, "settings": _OBJECT, "open": Field("flag")},
+        {"name": _INSTANCE, "settings": _OBJECT, "open": Field("flag")},
     ),
     # work: sounds, there and back
     "submit": MessageType(
@@ -230,7 +235,7 @@ TYPES: dict[str, MessageType] = {
             "dry_run": Field("flag", required=False),  # stop after `decided`
             "priority": Field("text", choices=PRIORITIES),
             "on_disconnect": Field("text", choices=POLICIES),
-            "instance": Field("text", required=False, length=64, nullable=True),
+            "instance": replace(_INSTANCE, required=False, nullable=True),
             "credit_bytes": _BYTES,  # of results, to begin with
         },
         answer="accepted",
@@ -287,7 +292,7 @@ TYPES: dict[str, MessageType] = {
             "code": _NAME,
             "text": _TEXT,
             "retryable": Field("flag"),
-            "job": Field("text", required=False, length=64, nullable=True),
+            "job": replace(_JOB, required=False, nullable=True),
         },
     ),
     "heartbeat": MessageType("events", "daemon", {"uptime_seconds": Field("number")}),
@@ -299,14 +304,14 @@ TYPES: dict[str, MessageType] = {
             "state": _STATE,
             "fraction": _FRACTION,
             "eta_seconds": _SECONDS,
-            "instance": Field("text", length=64, nullable=True),
+            "instance": replace(_INSTANCE, nullable=True),
         },
     ),
-    "instance_changed": MessageType("events", "daemon", {"name": _NAME, "settings": _OBJECT}),
+    "instance_changed": MessageType("events", "daemon", {"name": _INSTANCE, "settings": _OBJECT}),
     "instance_action": MessageType(
         "events",
         "daemon",
-        {"name": _NAME, "action": _NAME, "value": Field("number", minimum=-1e9, maximum=1e9)},
+        {"name": _INSTANCE, "action": _NAME, "value": Field("number", minimum=-1e9, maximum=1e9)},
     ),
     "daemon_state": MessageType("events", "daemon", {"status": _OBJECT}),
 }

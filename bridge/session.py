@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 PING_SECONDS = 1.0
 DEAD_SECONDS = 5.0  # of silence
+LOCAL_SECONDS = 1.0  # a daemon on this machine listens before it is found
 GOODBYE_MILLISECONDS = 200
 SOCKET_BYTES = 2 << 20  # in the kernel; with less, both sides wake each other for every piece
 HIGH_WATER_MARK = 16
@@ -263,7 +264,10 @@ class _Life:
         }
         unsent: list[Frame] | None = encode(Message("hello", meta), key)
         what = "nobody answers"
+        local_until = time.monotonic() + LOCAL_SECONDS
         while (left := session._deadline - time.monotonic()) > 0:
+            if unsent and connection.endpoints.is_local and time.monotonic() > local_until:
+                break
             if session._closing:
                 raise NoDaemonError("this client is closed; connect another")
             if unsent and self.control.send(unsent):
@@ -485,7 +489,7 @@ def _sockets(connection: Connection) -> Iterator[tuple[_Socket, _Socket, zmq.Pol
         for name in ("control", "work"):
             one = _Socket(context, name, connection)
             stack.callback(one.socket.close)
-            stack.callback(one.monitor.close, 0)  # else `term` would wait for it for ever
+            stack.callback(one.monitor.close, linger=0)
             stack.callback(one.socket.disable_monitor)
             sockets.append(one)
         poller = zmq.Poller()

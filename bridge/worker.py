@@ -515,8 +515,9 @@ class Worker:
                 self._load(job)
                 self._decide(job, on_step)
                 self._open(job, on_step)
-            if not job.streams:
-                received, complete = job.source.num_samples, True
+            complete = complete or not job.streams
+            if complete:
+                received = job.source.num_samples
             result = job.next(received, complete)
         if isinstance(result, Starved):
             self._pipe.send({"is": "starved", "job": job.id})
@@ -560,11 +561,9 @@ class Worker:
     def _load(self, job: Job) -> None:
         settings = job.settings
         if not self._engine.is_loaded(settings):
-            self._pipe.send({"is": "loading", "job": job.id, "model": settings.model})
+            self._pipe.send({"is": "loading", "model": settings.model})
             device = self._engine.load(settings)
-            self._pipe.send({
-                "is": "loaded", "job": job.id, "model": settings.model, "device": device,
-            })  # fmt: skip
+            self._pipe.send({"is": "loaded", "model": settings.model, "device": device})
         job.model_sha256 = self._engine.model_sha256(settings)
 
     def _decide(self, job: Job, on_step: Callable[[], None]) -> None:
@@ -572,6 +571,8 @@ class Worker:
         rate, channels = job.sample_rate, job.num_channels
         if job.sent_decision is not None:
             job.decision = engine.decision(job.sent_decision, rate, channels)
+            if job.decision.follow:  # as `follow` below had it
+                job.settings = job.settings.replace(cutoff="follow")
         elif job.streams:
             job.settings, job.decision = engine.follow(rate, channels, job.settings)
         else:

@@ -360,14 +360,12 @@ def follow(sample_rate: int, num_channels: int, settings: Settings) -> tuple[Set
 
     if settings.cutoff == "auto":
         settings = settings.replace(cutoff="follow")
-    if settings.rate == "auto":
-        settings = settings.replace(rate="keep")
     if isinstance(settings.cutoff, str):  # where a chunk says little, nothing is added
         cutoff = Cutoff(sample_rate / 2, 0.0, False, "measured all along")
     else:
         cutoff = Cutoff(float(settings.cutoff), 1.0, False, "given")
-    heard = (False,) * num_channels
-    return settings, decide(sample_rate, cutoff, False, heard, settings)
+    kept = settings.replace(rate="keep") if settings.rate == "auto" else settings
+    return settings, decide(sample_rate, cutoff, False, (False,) * num_channels, kept)
 
 
 def decision_from(values: Mapping[str, Any], num_channels: int) -> Decision:

@@ -11,11 +11,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from bridge.errors import WorkerError
-from bridge.jobs import State
+from bridge.errors import BridgeError, WorkerError, code_of
+from bridge.jobs import ANALYSIS, State
+from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
-from bridge.worker_link import PipeMessage, WorkerArguments, WorkerLink
+from bridge.worker_link import WorkerArguments, WorkerLink
 
 if TYPE_CHECKING:
     from bridge.server.work import Work
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the worker is killed
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
-ANALYSIS = 0.1  # its share of the progress
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
 WAITING = 3  # commands the worker may have in all
 
@@ -98,6 +98,7 @@ class Dispatch:
                 return
         if self._asked or self._work.queue:
             self._idle_since = now
+            return
         limit = self._options.keep_alive_seconds
         if 0 <= limit <= now - self._idle_since:
             self.unload()
@@ -255,7 +256,11 @@ class Dispatch:
         if kind == "cancelled" or (job.cancelling is not None and not left):
             self._work.cancelled(job)
         elif job.cancelling is None:
-            _HANDLERS[kind](self, job, event)
+            try:
+                _HANDLERS[kind](self, job, event)
+            except (BridgeError, LookupError, TypeError, ValueError) as error:
+                log.exception("an answer of the worker cannot be used")
+                self._work.fail(job, code_of(error), str(error))
 
     def _decided(self, job: Job, event: PipeMessage) -> None:
         job.decision, job.plan_values = event["decision"], event["plan"]

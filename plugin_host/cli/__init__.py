@@ -1,7 +1,7 @@
 """The command line: `audiosr-bridge`.
 
     app         the command and its sub-commands; errors become one sentence and an exit code
-    commands    extend compare evaluate presets models doctor paths, a module each
+    commands    extend compare evaluate presets models daemon keys doctor paths, a module each
     knobs       flags read off `Settings`
     targets     which output belongs to which input
     region      START:END in seconds

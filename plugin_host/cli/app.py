@@ -24,11 +24,12 @@ from audiosr_core.errors import (
     EXIT_USAGE,
     AudioSRError,
 )
-from plugin_host.cli.commands import models, presets
+from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.compare import compare
 from plugin_host.cli.commands.doctor import doctor
 from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
+from plugin_host.cli.commands.jobs import cancel, jobs
 from plugin_host.cli.commands.paths import paths
 from plugin_host.cli.knobs import with_knobs
 from plugin_host.cli.terminal import interrupted, say, write
@@ -46,6 +47,9 @@ app.command("compare")(compare)
 app.command("evaluate")(evaluate)
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
+app.add_typer(daemon.app, name="daemon")
+app.command("jobs")(jobs)
+app.command("cancel")(cancel)
 app.command("doctor")(doctor)
 app.command("paths")(paths)
 

@@ -87,7 +87,8 @@ def test_a_preset_is_saved_shown_and_listed(cli):
 def test_paths_are_under_home(cli, tmp_path):
     found = json.loads(cli("paths", "--json").stdout)
     assert found["config"] == str(tmp_path / "config" / "audiosr-bridge")
-    assert set(found) == {"config", "data", "cache", "models"}
+    daemon = {f"daemon_{one}" for one in ("runtime", "cache", "state", "config")}
+    assert set(found) == {"config", "data", "cache", "models"} | daemon
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -121,17 +121,17 @@ class FakeEngine:
     def __init__(
         self, device: str = "auto", precision: str = "auto", allow_cpu: bool = False
     ) -> None:
-        self._loaded = False
+        self._loaded: set[str] = set()
         self.relieved = 0
 
     def is_loaded(self, settings: Settings) -> bool:
-        return self._loaded
+        return settings.model in self._loaded
 
     def load(self, settings: Settings) -> str:
         if settings.model == "missing":
             raise ModelError("there is no model 'missing'; choose another")
         time.sleep(_number("LOAD_SECONDS", 0.0))
-        self._loaded = True
+        self._loaded.add(settings.model)
         return "test"
 
     def model_sha256(self, settings: Settings) -> str:

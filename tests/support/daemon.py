@@ -18,13 +18,16 @@ import psutil
 from bridge.connection import Connection, running
 
 ROOT = Path(__file__).parents[2]
-IDENTITY = "tests.support.bridge_engines:identity"
+ENGINES = "tests.support.bridge_engines"
+IDENTITY = f"{ENGINES}:identity"
 
 
 class RunningDaemon:
     """Started by `start`, ended by `stop` or `kill`; may be started again in the same folders."""
 
-    def __init__(self, folder: Path, *flags: str, engine: str | None = IDENTITY) -> None:
+    def __init__(
+        self, folder: Path, *flags: str, engine: str | None = IDENTITY, **environment: object
+    ) -> None:
         self.folder = folder
         self.flags = [*flags, *(["--engine", engine] if engine else [])]
         self.environment = {
@@ -34,6 +37,8 @@ class RunningDaemon:
             "AUDIOSR_BRIDGE_STATE_DIR": str(folder / "state"),
             "AUDIOSR_BRIDGE_CONFIG_DIR": str(folder / "config"),
             "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            **{name: str(value) for name, value in environment.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -98,10 +103,12 @@ class RunningDaemon:
 
 
 @contextlib.contextmanager
-def daemon(*flags: str, engine: str | None = IDENTITY) -> Iterator[RunningDaemon]:
-    """A daemon for a test; gone afterwards, with its folders. The path is short: sockets need it."""
+def daemon(
+    *flags: str, engine: str | None = IDENTITY, **environment: object
+) -> Iterator[RunningDaemon]:
+    """A daemon for a test; gone afterwards, with its folders, whose path is short for sockets."""
     with tempfile.TemporaryDirectory(prefix="asb") as name:
-        one = RunningDaemon(Path(name), *flags, engine=engine)
+        one = RunningDaemon(Path(name), *flags, engine=engine, **environment)
         one.start()
         try:
             yield one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from hypothesis import strategies as st
@@ -23,6 +24,8 @@ def values(one: Field) -> st.SearchStrategy[Any]:
     some: st.SearchStrategy[Any]
     if one.choices:
         some = st.sampled_from(one.choices)
+    elif one.pattern:
+        some = st.from_regex(re.compile(one.pattern, re.ASCII), fullmatch=True)
     elif one.kind == "text":
         some = TEXT.map(lambda text: text[: one.length])
     elif one.kind == "path":

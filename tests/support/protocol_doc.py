@@ -9,6 +9,8 @@ def field_text(one: Field) -> str:
     """What the column `type` says."""
     if one.choices:
         text = " ".join(f"`{choice}`" for choice in one.choices)
+    elif one.pattern:
+        text = f"text `{one.pattern}`"
     elif one.kind in ("text", "path"):
         text = f"{one.kind} ≤ {one.length}"
     elif one.kind in ("whole", "number"):

@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 import threading
-from pathlib import Path
 
 import psutil
 
@@ -28,7 +27,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for flag in ("--detach", "--stubborn", "--mute", "--broken"):
         parser.add_argument(flag, action="store_true")
-    parser.add_argument("--log", type=Path)
+    for flag in ("--keep-alive", "--idle-exit", "--osc", "--cache-bytes", "--device", "--listen"):
+        parser.add_argument(flag)
     arguments = parser.parse_args()
 
     lifecycle.reset_inherited()
@@ -48,9 +48,6 @@ def main() -> None:
         if not lock.acquire():
             announcement.ready()
             return
-        if arguments.log:
-            with open(arguments.log, "a") as file:
-                file.write(f"{os.getpid()}\n")
         connection = Connection(
             endpoints=Endpoints.local(folder),
             key=secrets.token_hex(32),
@@ -58,6 +55,7 @@ def main() -> None:
             protocol=(1, 0),
             pid=os.getpid(),
             start_time=psutil.Process().create_time(),
+            tcp=Endpoints.listening(arguments.listen) if arguments.listen else None,
         )
         if not arguments.mute:
             connection.write_atomic(folder / CONNECTION)

@@ -1,4 +1,4 @@
-"""A bare client: says exactly what a test wants said, on both sockets, and shows what comes back."""
+"""A bare client: says exactly what a test wants said, and shows what comes back."""
 
 from __future__ import annotations
 

@@ -232,7 +232,14 @@ def test_every_required_field_is_required_and_checked(message, data):
     one = kind.fields[name]
     header = header_of(message.type)
     wrong = {
-        "text": [1, True, [], "x" * (one.length + 1), *(["nope"] if one.choices else [])],
+        "text": [
+            1,
+            True,
+            [],
+            "x" * (one.length + 1),
+            *(["no/pe"] if one.choices or one.pattern else []),
+            *(["x\n", "a" * (one.length - 1) + "é"] if one.pattern else []),
+        ],
         "path": [1, [], "x" * (one.length + 1), "\ud800", ""],
         "whole": [-1, 1.5, 2.0, True, "1", one.maximum + 1, 10**400, []],
         "number": [one.minimum - 1, one.maximum * 2 + 1, True, "1", [], 10**400],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import (
@@ -31,7 +33,12 @@ from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import check_distinct, plan_targets
 from plugin_host.cli.terminal import console, emit, interrupted, printable, say
 
+if TYPE_CHECKING:
+    from audiosr_core.engine import EngineLike
+
 _KEEPS_OVERS = ("FLOAT", "DOUBLE")
+START_SECONDS = 20.0  # for a daemon that was asked for
+ANSWER_SECONDS = 3.0  # for one that happens to run
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,10 @@ class Request:
     dry_run: bool
     json: bool
     quiet: bool
-    device: str = "auto"
-    precision: str = "auto"
+    device: str | None = None
+    precision: str | None = None
+    daemon: bool | None = None  # None: if one runs
+    connection: Path | None = None  # of another daemon
 
 
 def extend(
@@ -86,11 +95,34 @@ def extend(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
     device: Annotated[
-        str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            metavar="auto|cpu|cuda[:N]|mps",
+            help="Where a large model runs, in this process (default: auto).",
+        ),
+    ] = None,
     precision: Annotated[
-        str, typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            metavar="auto|fp32|bf16|fp16",
+            help="In which numbers it computes, in this process (default: auto).",
+        ),
+    ] = None,
+    daemon: Annotated[
+        bool | None,
+        typer.Option(
+            "--daemon/--no-daemon",
+            help="Compute in the daemon, which is started if need be, or in this process."
+            " Without either, in the daemon if it runs; the samples are the same.",
+            show_default=False,
+        ),
+    ] = None,
+    connection: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Compute in the daemon of this connection file, anywhere."
+        ),
+    ] = None,
     **knobs: Any,
 ) -> None:
     """Restore the missing high band of sound files."""
@@ -104,7 +136,10 @@ def extend(
         quiet=quiet,
         device=device,
         precision=precision,
+        daemon=daemon,
+        connection=connection,
     )
+    _check_place(request)
     if in_place and output is not None:
         raise UsageError("--in-place writes over the input, so it takes no -o; leave one out")
     check_distinct(inputs)
@@ -113,7 +148,7 @@ def extend(
 
 def extend_all(sources: Sequence[Path], output: str | None, request: Request) -> int:
     """Extend each file; one that fails stops no other. Returns the exit code."""
-    from audiosr_core.extend_file import default_target  # torch begins here
+    from audiosr_core.extend_file import default_target
 
     targets: list[Path | FileError | None]
     if request.in_place:
@@ -121,7 +156,7 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
     else:
         targets = [*plan_targets(sources, output, default_target, make=not request.dry_run)]
     failures: list[int] = []
-    with _progress(request) as progress:
+    with _engine(request) as engine, _progress(request) as progress:
         batch = progress.add_task("all", total=len(sources), visible=len(sources) > 1)
         for source, target in zip(sources, targets, strict=True):
             task = progress.add_task(printable(source.name), total=1.0)
@@ -132,7 +167,7 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
             try:
                 if isinstance(target, FileError):
                     raise target
-                report = _extend_one(source, target, request, tell)
+                report = _extend_one(source, target, request, tell, engine)
             except AudioSRError as error:
                 if interrupted.is_set():
                     raise KeyboardInterrupt from error
@@ -147,8 +182,64 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
     return _exit_code(failures, len(sources))
 
 
-def _extend_one(source: Path, target: Path | None, request: Request, tell: Any) -> dict[str, Any]:
+def _check_place(request: Request) -> None:
+    """Raise UsageError where the flags contradict each other on where to compute."""
+    if request.connection is not None and request.daemon is False:
+        raise UsageError("--connection names a daemon and --no-daemon wants none; leave one out")
+    chosen = request.device is not None or request.precision is not None
+    if chosen and (request.daemon or request.connection is not None):
+        raise UsageError(
+            "the device is the daemon's; leave out --device and --precision, or say --no-daemon"
+        )
+
+
+@contextlib.contextmanager
+def _engine(request: Request) -> Iterator[EngineLike]:
+    """Where to compute: the daemon that was asked for, or one that runs, or this process."""
     from audiosr_core.engine import Engine
+
+    with contextlib.ExitStack() as stack:
+        wanted = bool(request.daemon) or request.connection is not None
+        chosen = request.device is not None or request.precision is not None
+        if wanted or (request.daemon is None and not chosen):
+            engine = _daemon_engine(request, wanted, stack.callback)
+            if engine is not None:
+                yield engine
+                return
+        yield Engine(request.device or "auto", request.precision or "auto")
+
+
+def _daemon_engine(
+    request: Request, wanted: bool, at_end: Callable[[Callable[[], None]], Any]
+) -> EngineLike | None:
+    """The daemon's engine; None if none runs, or it does not answer and nobody insists on it."""
+    from bridge import lifecycle
+
+    try:
+        named = request.connection or os.environ.get("AUDIOSR_BRIDGE_CONNECTION")
+        if not wanted and not named and lifecycle.find() is None:
+            return None
+        from bridge.client import connect
+        from bridge.remote import RemoteEngine
+
+        client = connect(
+            request.connection,
+            start=bool(request.daemon),
+            timeout_seconds=START_SECONDS if wanted else ANSWER_SECONDS,
+            name="audiosr-bridge extend",
+        )
+    except AudioSRError as error:
+        if wanted:
+            raise
+        say(f"note: {error}; computing in this process")
+        return None
+    at_end(client.close)
+    return RemoteEngine(client)
+
+
+def _extend_one(
+    source: Path, target: Path | None, request: Request, tell: Any, engine: EngineLike
+) -> dict[str, Any]:
     from audiosr_core.extend_file import extend_file
 
     try:
@@ -161,7 +252,7 @@ def _extend_one(source: Path, target: Path | None, request: Request, tell: Any) 
             in_place=request.in_place,
             dry_run=request.dry_run,
             on_progress=tell,
-            engine=Engine(request.device, request.precision),
+            engine=engine,
         ).as_dict()
     except MemoryError as error:
         raise DeviceError("there is not enough memory; close other programs and retry") from error
