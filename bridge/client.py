@@ -51,6 +51,7 @@ CONNECTION_VARIABLE = "AUDIOSR_BRIDGE_CONNECTION"
 PATH_BYTES = 4 << 20  # smaller files travel inline
 PIECE_BYTES = 512 << 10  # of audio in one message: one is signed while another is on its way
 CREDIT_BYTES = 16 << 20  # of results that may be on their way or wait to be taken
+CREDIT_SHARE = 8  # credit is given back when there is this fraction of it
 QUEUE_BYTES = 4 << 20  # of blocks that wait to be sent
 TICK_SECONDS = 0.02  # how often somebody who waits looks whether to cancel
 CANCEL_SECONDS = 1.0
@@ -426,6 +427,8 @@ class Job:
         self._error: AudioSRError | None = None
         self._made: Audio | None = None
         self._accepted = False
+        self._credit = CREDIT_BYTES
+        self._owed = 0  # bytes of results that were taken and not given back yet
         self._dry_run = self._wants_parts = False
 
     def __enter__(self) -> Self:
@@ -704,7 +707,7 @@ class Job:
     # ---- in any thread
 
     def _submit(self, spec: Mapping[str, Any], timeout: float) -> None:
-        credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
+        credit = self._credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
         self.settings = spec["settings"]
         self._dry_run, self._wants_parts = spec["dry_run"], spec["want"] == "parts"
         try:
@@ -719,8 +722,13 @@ class Job:
             raise
 
     def _give_back(self, size: int) -> None:
-        if size:
-            self._session.tell("credit", {"job": self.id, "bytes": size})
+        """Credit for what was taken; not for every block, but long before there is none."""
+        with self._changed:
+            self._owed += size
+            if self._owed < self._credit // CREDIT_SHARE:
+                return
+            owed, self._owed = self._owed, 0
+        self._session.tell("credit", {"job": self.id, "bytes": owed})
 
     def _fail(self, error: AudioSRError) -> None:
         with self._changed:

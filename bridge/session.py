@@ -60,6 +60,7 @@ DEAD_SECONDS = 5.0  # of silence
 LOCAL_SECONDS = 1.0  # a daemon on this machine listens before it is found
 GOODBYE_MILLISECONDS = 200
 HIGH_WATER_MARK = 16
+COPIED_BYTES = 64 << 10  # a smaller frame is sooner copied than kept alive
 BURST = 16  # messages taken from one socket before the other gets its turn
 
 Outgoings = tuple[str, Mapping[str, Any], Sequence[Frame]]
@@ -320,10 +321,14 @@ class _Life:
             for one in (self.control, self.work):
                 one.watch(self.poller, one.unsent is not None)
             wait = 0 if busy else max(0, int(1000 * (ping_at - now))) + 1
-            self.poller.poll(wait)
-            self._empty_bell()
+            ready = dict(self.poller.poll(wait))
+            if session._bell.fileno() in ready:
+                self._empty_bell()
             for one in (self.control, self.work):
-                one.check_connection()
+                if one.monitor in ready:
+                    one.check_connection()
+                if one.socket not in ready:
+                    continue
                 busy_for = BURST
                 while busy_for and (frames := one.receive()) is not None:
                     busy_for -= 1
@@ -445,7 +450,7 @@ class _Socket:
 
     def send(self, frames: list[Frame]) -> bool:
         try:
-            self.socket.send_multipart(frames, zmq.DONTWAIT, copy=False)
+            self.socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames[-1]) < COPIED_BYTES)
         except zmq.Again:
             return False
         return True
