@@ -283,9 +283,8 @@ class Job:
         return self.source.read(self._pushed, max(stop, self._pushed))
 
     def _take(self, original: Samples, high: Samples) -> None:
-        if self.want == "sound":  # where nothing is added, the original to the bit
-            sound = np.where(high == 0, original, original + high)
-            parts = {"sound": sound.astype(original.dtype, copy=False)}
+        if self.want == "sound":
+            parts = {"sound": _sum(original, high).astype(original.dtype, copy=False)}
         elif self.decision.rate_out == self.sample_rate:
             parts = {"high": high}
         else:
@@ -318,6 +317,16 @@ class Job:
                 "reference mode takes a whole sound at once and cannot stream; extend a file or an"
                 " array with it, or use the product mode"
             )
+
+
+def _sum(original: Samples, high: Samples) -> Samples:
+    """Both; where nothing is added, the original to the bit (−0.0 included)."""
+    if not high.any():
+        return original
+    sound = original + high
+    if not sound.all():  # only a zero may have lost its sign
+        np.copyto(sound, original, where=high == 0)
+    return sound
 
 
 # ---- the process
@@ -519,6 +528,7 @@ class Worker:
             self._pipe.send({"is": "ended", "job": job.id, "report": self._report(job)})
         else:
             self._send(job, result)
+        self._cache.settle()  # a kill costs the chunk it falls into, and none before
 
     def _send(self, job: Job, made: Made) -> None:
         buffers = []
