@@ -45,7 +45,7 @@ class Knob:
             if isinstance(value, bool):
                 raise ValueError
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise SettingsError(f"{self.name} must be {self.range_text}, got {value!r}") from None
         if self.whole:
             if number != number // 1:

@@ -32,7 +32,7 @@ from bridge.log import logging_to
 from bridge.protocol import VERSION
 from bridge.server.control import Control
 from bridge.server.shared import Options, Shared
-from bridge.server.sockets import Curve, Listener, Sockets
+from bridge.server.sockets import TOPIC_BYTES, Curve, Listener, Sockets
 from bridge.server.work import Work
 
 if TYPE_CHECKING:
@@ -111,11 +111,11 @@ class Daemon:
             return found + [Listener(getattr(one, kind), curve) for one in tcp]
 
         limits = options.limits
-        control = Sockets(context, zmq.ROUTER, listeners("control"), limits)
-        work = Sockets(context, zmq.ROUTER, listeners("work"), limits)
-        events = Sockets(context, zmq.PUB, listeners("events"), limits)
+        control = Sockets(context, zmq.ROUTER, listeners("control"), limits.meta_bytes)
+        work = Sockets(context, zmq.ROUTER, listeners("work"), limits.frame_bytes)
+        events = Sockets(context, zmq.PUB, listeners("events"), TOPIC_BYTES)
         self.work = Work(self.shared, work)
-        self.control = Control(self.shared, control, events, self.work, allowed.key_of)
+        self.control = Control(self.shared, control, events, self.work, allowed)
         bound = [sockets.endpoints for sockets in (control, work, events)]
         self._local = Endpoints(*(one[0] for one in bound))
         self._tcp = Endpoints(*(one[1] for one in bound)) if tcp else None
@@ -208,6 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--idle-exit", type=float, default=defaults.idle_exit_seconds)
     parser.add_argument("--hold", type=float, default=defaults.hold_seconds)
     parser.add_argument("--cache-bytes", type=int, default=defaults.cache_bytes)
+    parser.add_argument("--memory-bytes", type=int, default=defaults.memory_bytes)
     parser.add_argument("--listen", action="append", default=[])
     parser.add_argument("--osc", type=int, default=None)
     parser.add_argument("--osc-listen", default=defaults.osc_host)
@@ -227,6 +228,7 @@ def _options(given: argparse.Namespace) -> Options:
         idle_exit_seconds=given.idle_exit,
         hold_seconds=given.hold,
         cache_bytes=given.cache_bytes,
+        memory_bytes=given.memory_bytes,
         listen=tuple(given.listen),
         osc_port=given.osc,
         osc_host=given.osc_listen,

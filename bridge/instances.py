@@ -97,7 +97,9 @@ class Instances:
         """
         with self._lock:
             there = self._of(name, owner)
-            return self._keep(replace(there, settings=there.settings.replace(**changes)))
+            return self._keep(
+                replace(there, settings=settings_from({**there.settings.as_dict(), **changes}))
+            )
 
     def monitor(self, name: str, mode: str, on: bool) -> Instance:
         """What its owner lets hear: the original (bypass), only what was added (delta), or B."""

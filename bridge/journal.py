@@ -98,6 +98,7 @@ class Journal:
         """Remember a job; one of the same name is replaced and keeps the time it was created."""
         now = self._clock()
         values = [getattr(entry, name) for name in _COLUMNS[:-2]]
+        values = [_text(one) if isinstance(one, str) else one for one in values]
         values[_COLUMNS.index("spec")] = json.dumps(dict(entry.spec))
         values[_COLUMNS.index("state")] = str(entry.state)
         self._do(_PUT, (*values, entry.created or now, now))
@@ -266,6 +267,11 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
     if not isinstance(error, sqlite3.OperationalError):
         return True
     return error.sqlite_errorcode == sqlite3.SQLITE_ERROR  # no such table, no such column
+
+
+def _text(value: str) -> str:
+    """What SQLite can keep: bytes of a file name that are no UTF-8 are shown as \\udcff."""
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _entries(rows: Iterable[Row]) -> Iterator[Entry]:

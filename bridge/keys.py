@@ -177,6 +177,10 @@ class AllowList:
         client = self._now()[0].get(name)
         return client.key_bytes if client else None
 
+    def everyone(self) -> Mapping[str, ClientKey]:
+        """The clients that may come in now, by name."""
+        return self._now()[0]
+
     def _now(self) -> tuple[Mapping[str, ClientKey], Mapping[str, str]]:
         seen: tuple[int, ...] = ()
         with contextlib.suppress(OSError):

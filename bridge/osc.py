@@ -602,7 +602,7 @@ class OscServer:
         given = _one(params)
         value = from_fader(knob, _number([given], 0.0)) if fader else natural(knob, given)
         if knob.name == "model":
-            self._check_model(value)
+            self._check_model(there, value)
         return self._service.set_setting(there.name, knob.name, value)
 
     def _preset(self, there: Instance, name: Value) -> None:
@@ -611,12 +611,14 @@ class OscServer:
         from audiosr_core.presets import load_preset
 
         settings = load_preset(name).settings().as_dict()
-        self._check_model(settings["model"])
+        self._check_model(there, settings["model"])
         for knob, value in settings.items():
             if getattr(there.settings, knob) != value:
                 self._service.set_setting(there.name, knob, value)
 
-    def _check_model(self, model: Any) -> None:
+    def _check_model(self, there: Instance, model: Any) -> None:
+        if model == there.settings.model:
+            return
         known = [str(one) for one in self._service.info().get("models", ())]
         if model not in known:
             raise ModelError(

@@ -5,9 +5,12 @@ It also publishes events, ends sessions that fell silent, and watches the daemon
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import psutil
@@ -15,9 +18,10 @@ import zmq
 
 from audiosr_core import __version__
 from audiosr_core.errors import AudioSRError
-from bridge.errors import BridgeError, CodedError, ProtocolError, code_of
+from bridge.errors import CODES, BridgeError, CodedError, ProtocolError, code_of
 from bridge.jobs import State
 from bridge.protocol import (
+    LIMITS,
     TYPES,
     VERSION,
     Message,
@@ -34,10 +38,26 @@ from bridge.server.sockets import Sockets, receive_all
 TICK_MILLISECONDS = 100
 HEARTBEAT_SECONDS = 1.0
 BURST = 64  # messages of one socket before the others get their turn
-SETTLE_SECONDS = 1.0  # after peers were dropped, memory is looked at again
+SETTLE_SECONDS = 0.25  # after peers were dropped, memory is looked at again
+LOOK_SECONDS = 0.5  # between two looks at the allow-list and at the sockets' files
+HELLO_FRAMES = 4  # and no audio
+INTERNAL = "this is a bug in the daemon; see 'audiosr-bridge daemon logs'"
 
-RemoteKey = Callable[[str], bytes | None]
-"""The HMAC key of a remote client, by the name that CURVE has proven; None if it was revoked."""
+
+class RemoteClient(Protocol):
+    """One client on the allow-list."""
+
+    @property
+    def public(self) -> str: ...
+
+
+class Allowed(Protocol):
+    """Who may come by TCP, as it is now."""
+
+    def key_of(self, name: str) -> bytes | None:
+        """What signs the `hello` of the client that CURVE has proven; None if it was revoked."""
+
+    def everyone(self) -> Mapping[str, RemoteClient]: ...
 
 
 class Jobs(Protocol):
@@ -55,15 +75,17 @@ class Control(threading.Thread):
     """Owns the control and events sockets."""
 
     def __init__(
-        self, shared: Shared, routers: Sockets, events: Sockets, jobs: Jobs, remote_key: RemoteKey
+        self, shared: Shared, routers: Sockets, events: Sockets, jobs: Jobs, allowed: Allowed
     ) -> None:
         super().__init__(name="control", daemon=True)
         self.shared, self.jobs = shared, jobs
-        self._routers, self._events, self._remote_key = routers, events, remote_key
+        self._routers, self._events, self._allowed = routers, events, allowed
+        self._known = dict(allowed.everyone())
         self._published = Outgoing(shared.events_key, "")
         self._process = psutil.Process()
-        self._next_beat = 0.0
+        self._next_beat = self._next_look = 0.0
         self._settling_until = 0.0
+        self._memory_bytes = shared.options.memory_bytes
         self._idle_since = time.monotonic()
 
     def run(self) -> None:
@@ -99,13 +121,15 @@ class Control(threading.Thread):
         route = Route(socket, frames[0].bytes)
         body = [one.buffer for one in frames[1:]]
         user = _user(frames[-1]) if self._routers.is_remote(socket) else "local"
-        base = self.shared.key if user == "local" else self._remote_key(user)
+        base = self.shared.key if user == "local" else self._allowed.key_of(user)
         if base is None:
             return self.shared.refuse("a key that was revoked")
 
         try:
             type, id = peek(body)
             if type == "hello" and not id:
+                if len(body) != HELLO_FRAMES:
+                    raise ProtocolError("hello carries no audio")
                 return self._hello(decode(body, lambda *_: base), route, base, user)
         except ProtocolError as error:
             return self.shared.refuse(str(error))
@@ -128,11 +152,13 @@ class Control(threading.Thread):
             if kind.socket != "control" or kind.sender != "client":
                 raise ProtocolError(f"{message.type} is not for the control socket")
             type, meta = self._answer(session, message)
-        except AudioSRError as error:
-            self._fail(session, error, message.sequence)
-        else:
             if type:
                 self._send(session, type, meta, message.sequence)
+        except AudioSRError as error:
+            self._fail(session, error, message.sequence)
+        except Exception:  # one bad request ends nobody else's work
+            log.exception("a request failed")
+            self._fail(session, BridgeError(INTERNAL), message.sequence)
         return None
 
     def _hello(self, hello: Message, route: Route, base: bytes, user: str) -> None:
@@ -179,13 +205,15 @@ class Control(threading.Thread):
             case "ping":
                 return "pong", {"uptime_seconds": round(self.shared.uptime, 3)}
             case "status":
-                return "status_is", {"status": self.status()}
+                return "status_is", {"status": self.status(owner)}
             case "list_jobs":
-                return "jobs_are", {"jobs": _fitting(self.jobs.views(owner))}
+                return "jobs_are", _fitting(self.jobs.views(owner))
             case "cancel":
                 state = self.jobs.cancel(message["job"], owner)
                 return "cancelling", {"job": message["job"], "state": str(state)}
             case "unload":
+                if session.remote:
+                    raise CodedError("E_USAGE", "a model is unloaded on its own machine only")
                 self.jobs.unload()
                 return "unloading", {}
             case "stop":
@@ -223,7 +251,7 @@ class Control(threading.Thread):
         meta = {
             "code": code_of(error),
             "text": str(error)[:4000],
-            "retryable": isinstance(error, CodedError),
+            "retryable": CODES[code_of(error)].retryable,
             "job": None,
         }
         self._send(session, "error", meta, answers)
@@ -231,11 +259,16 @@ class Control(threading.Thread):
     def _publish(self) -> None:
         events = self.shared.events
         while events:
-            topic, type, meta = events.popleft()
-            frames = [topic.encode(), *self._published.frames(type, meta)]
+            topic, type, meta, only_local = events.popleft()
+            try:
+                frames = [topic.encode(), *self._published.frames(type, meta)]
+            except (ProtocolError, UnicodeError):
+                log.exception("an event cannot be told")
+                continue
             self._published.sent()
             for one in self._events:
-                one.send_multipart(frames, zmq.NOBLOCK)
+                if not (only_local and self._events.is_remote(one)):
+                    one.send_multipart(frames, zmq.NOBLOCK)
 
     # ---- what time brings
 
@@ -243,10 +276,17 @@ class Control(threading.Thread):
         if now >= self._next_beat:
             self._next_beat = now + HEARTBEAT_SECONDS
             uptime = {"uptime_seconds": round(self.shared.uptime, 3)}
-            self.shared.events.append(("heartbeat", "heartbeat", uptime))
+            self.shared.events.append(("heartbeat", "heartbeat", uptime, False))
         for session in self.shared.sessions.silent(now):
             self._end(session, "silent")
         self._watch_memory(now)
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._look_at_allowed()
+            for one in (self._routers, self._events):
+                if one.stolen:
+                    log.error("another process has taken our sockets' place; bound anew")
+                    one.rebind()
         if len(self.shared.sessions) or self.jobs.active():
             self._idle_since = now
         limit = self.shared.options.idle_exit_seconds
@@ -261,38 +301,79 @@ class Control(threading.Thread):
             self.jobs.gone(session.id)
 
     def _watch_memory(self, now: float) -> None:
+        """What peers have sent and not ended goes with their sockets; what is left is ours."""
         if now < self._settling_until:
             return
+        most = self.shared.options.memory_bytes
+        if self._settling_until:
+            self._settling_until = 0.0
+            _give_back_memory()
+            self._memory_bytes = max(most, self._process.memory_info().rss + most // 4)
         used = self._process.memory_info().rss
-        if used <= self.shared.options.memory_bytes:
+        self._memory_bytes = max(most, min(self._memory_bytes, used + most // 4))
+        if used <= self._memory_bytes:
             return
         log.warning("memory full: every peer is dropped", extra={"bytes": used})
         self._settling_until = now + SETTLE_SECONDS
-        self._routers.rebind()
+        for one in (self._routers, self._events):
+            one.rebind()
         self.shared.rebinds += 1
         self.shared.wake_work()
 
-    def status(self) -> dict[str, Any]:
-        """What `audiosr-bridge daemon status` shows."""
+    def _look_at_allowed(self) -> None:
+        """Whoever was revoked is put out of the door: its sessions, and its connections."""
+        now = self._allowed.everyone()
+        revoked = [name for name, one in self._known.items() if now.get(name) != one]
+        self._known = dict(now)
+        for session in self.shared.sessions.everyone():
+            if session.remote and self._allowed.key_of(session.key_name) != session.key:
+                self._end(session, "revoked")
+        if revoked:
+            log.info("revoked", extra={"clients": revoked})
+            for one in (self._routers, self._events):
+                one.rebind(only_remote=True)
+            self.shared.remote_rebinds += 1
+            self.shared.wake_work()
+
+    def status(self, owner: str | None = None) -> dict[str, Any]:
+        """What `audiosr-bridge daemon status` shows.
+
+        Args:
+            owner: a remote client, which sees itself and nobody else
+        """
         options = self.shared.options
+        sessions = self.shared.sessions.everyone()
         return {
             "version": __version__,
             "protocol": list(VERSION),
             "pid": self._process.pid,
             "uptime_seconds": round(self.shared.uptime, 1),
             "memory_bytes": self._process.memory_info().rss,
-            "sessions": [one.name for one in self.shared.sessions.everyone()],
+            "sessions": [one.name for one in sessions if owner in (None, one.key_name)],
             "refused": sum(self.shared.refused.values()),
-            "endpoints": self._routers.endpoints,
+            "endpoints": self._routers.endpoints if owner is None else [],
             "keep_alive_seconds": options.keep_alive_seconds,
             "idle_exit_seconds": options.idle_exit_seconds,
             **self.jobs.status(),
         }
 
 
-def _fitting(views: list[dict[str, Any]], most: int = 100) -> list[dict[str, Any]]:
-    """The latest, so many that they fit a message."""
-    return sorted(views, key=lambda one: one["created"])[-most:]
+def _fitting(views: list[dict[str, Any]]) -> dict[str, Any]:
+    """The latest jobs, as many as fit a message, and how many do not."""
+    kept: list[dict[str, Any]] = []
+    room = LIMITS.meta_bytes - 1024
+    for one in sorted(views, key=lambda view: view["created"], reverse=True):
+        room -= len(json.dumps(one)) + 1
+        if room < 0:
+            break
+        kept.insert(0, one)
+    return {"jobs": kept, "left_out": len(views) - len(kept)}
+
+
+def _give_back_memory() -> None:
+    """What was freed goes back to the system, where the C library can be asked to."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _user(frame: zmq.Frame) -> str:

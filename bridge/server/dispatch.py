@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from bridge.errors import WorkerError
+from bridge.errors import BridgeError, WorkerError, code_of
 from bridge.jobs import ANALYSIS, State
 from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
@@ -256,7 +256,11 @@ class Dispatch:
         if kind == "cancelled" or (job.cancelling is not None and not left):
             self._work.cancelled(job)
         elif job.cancelling is None:
-            _HANDLERS[kind](self, job, event)
+            try:
+                _HANDLERS[kind](self, job, event)
+            except (BridgeError, LookupError, TypeError, ValueError) as error:
+                log.exception("an answer of the worker cannot be used")
+                self._work.fail(job, code_of(error), str(error))
 
     def _decided(self, job: Job, event: PipeMessage) -> None:
         job.decision, job.plan_values = event["decision"], event["plan"]

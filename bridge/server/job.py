@@ -155,13 +155,13 @@ class Job:
             "priority": self.priority,
             "policy": self.policy,
             "attached": self.session is not None,
-            "model": self.spec["settings"].get("model"),
+            "model": str(self.spec["settings"].get("model", ""))[:64] or None,
             "seconds": self._seconds(),
             "chunks": self.chunks_done,
             "cached": self.chunks_cached,
             "created": self.created,
             "instance": self.spec.get("instance"),
-            "error": list(self.error) if self.error else None,
+            "error": [self.error[0], self.error[1][:300]] if self.error else None,
         }
 
     def _seconds(self) -> float | None:

@@ -30,6 +30,8 @@ from bridge.protocol import (
 SILENCE_SECONDS = 5.0
 UNPROVEN_SECONDS = 5.0  # a hello that nothing follows, say a replayed one
 REMEMBERED_NONCES = 4096
+REMOTE_SHARE = 4  # one remote key has at most this part of all sessions: 1 / 4
+NAME_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Session:
     client: str  # what it calls itself
     pid: int
     key_name: str  # "local", or the name of a remote client's key
+    key: bytes = field(repr=False)  # that key, as it was at hello
     control_in: Incoming
     control_out: Outgoing
     work_in: Incoming
@@ -105,8 +108,7 @@ class Sessions:
         with self._lock:
             if client_nonce in self._nonces:
                 raise ProtocolError("this hello came before")
-            if len(self._all) >= self.limits.sessions:
-                raise BusyError(f"{len(self._all)} clients are connected; close one and try again")
+            self._make_room(hello["key"])
             self._nonces[client_nonce] = None
             while len(self._nonces) > REMEMBERED_NONCES:
                 self._nonces.popitem(last=False)
@@ -114,9 +116,10 @@ class Sessions:
             keys = session_keys(key, id, client_nonce, nonce)
             session = Session(
                 id=id,
-                client=hello["client"],
+                client=_printable(hello["client"]),
                 pid=hello["pid"],
                 key_name=hello["key"],
+                key=key,
                 control_in=Incoming(keys.control_up, id, self.limits),
                 control_out=Outgoing(keys.control_down, id),
                 work_in=Incoming(keys.work_up, id, self.limits),
@@ -126,6 +129,20 @@ class Sessions:
             )
             self._all[id] = session
         return session, nonce
+
+    def _make_room(self, key_name: str) -> None:
+        """A hello that nothing followed goes first; BusyError if there is none to go."""
+        mine = [one for one in self._all.values() if one.key_name == key_name]
+        if key_name != "local" and len(mine) >= max(1, self.limits.sessions // REMOTE_SHARE):
+            everyone = mine
+        elif len(self._all) >= self.limits.sessions:
+            everyone = list(self._all.values())
+        else:
+            return
+        unproven = min((one for one in everyone if not one.proven), key=_heard, default=None)
+        if unproven is None:
+            raise BusyError(f"{len(everyone)} clients are connected; close one and try again")
+        del self._all[unproven.id]
 
     def close(self, id: str) -> Session | None:
         with self._lock:
@@ -138,6 +155,15 @@ class Sessions:
             for one in self.everyone()
             if now - one.heard > (SILENCE_SECONDS if one.proven else UNPROVEN_SECONDS)
         ]
+
+
+def _heard(session: Session) -> float:
+    return session.heard
+
+
+def _printable(name: str) -> str:
+    """A name as a log and a terminal may show it."""
+    return "".join(c if " " <= c <= "~" else "?" for c in name[:NAME_CHARACTERS])
 
 
 def new_key() -> bytes:

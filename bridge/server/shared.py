@@ -92,7 +92,7 @@ class Shared:
     events_key: bytes = field(default_factory=new_key)
     stopping: threading.Event = field(default_factory=threading.Event)
     began: float = field(default_factory=time.monotonic)
-    events: deque[tuple[str, str, dict[str, Any]]] = field(default_factory=deque)
+    events: deque[tuple[str, str, dict[str, Any], bool]] = field(default_factory=deque)
     refused: Counter[str] = field(default_factory=Counter)  # what came and was no message of ours
 
     def __post_init__(self) -> None:
@@ -101,15 +101,16 @@ class Shared:
         self.wake_control = Wake(self.context, "control")
         self.wake_work = Wake(self.context, "work")
         self.rebinds = 0  # counted up by control when memory is full; work follows
+        self.remote_rebinds = 0  # when a remote client was revoked
         self._refusals_told = 0.0
 
     @property
     def uptime(self) -> float:
         return time.monotonic() - self.began
 
-    def publish(self, topic: str, type: str, meta: dict[str, Any]) -> None:
-        """An event to all who listen."""
-        self.events.append((topic, type, meta))
+    def publish(self, topic: str, type: str, meta: dict[str, Any], only_local: bool = True) -> None:
+        """An event to all who listen; what is of this machine stays on it."""
+        self.events.append((topic, type, meta, only_local))
         self.wake_control()
 
     def refuse(self, why: str) -> None:

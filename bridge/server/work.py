@@ -11,19 +11,20 @@ What is on disk (spool, chunk cache, journal) is enough to go on after a `kill -
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from audiosr_core.errors import AudioSRError, UsageError
+from audiosr_core.errors import AudioSRError, SettingsError, UsageError
 from audiosr_core.settings import settings_from
 from bridge import runtime_dir
-from bridge.errors import CODES, CodedError, JobError, ProtocolError, code_of
+from bridge.errors import CODES, BridgeError, CodedError, JobError, ProtocolError, code_of
 from bridge.jobs import FairQueue, State, Waiting
 from bridge.journal import Entry, Journal
 from bridge.protocol import TYPES, Message, SequenceError, peek
@@ -33,12 +34,18 @@ from bridge.server.sessions import Route, Session
 from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
 from bridge.server.spools import Spools
+from bridge.spool import spool_path
 
 TICK_MILLISECONDS = 100
 BURST = 16
 KEPT_SECONDS = 24 * 3600.0  # results nobody fetched, and sounds of interrupted jobs
 KEPT_JOBS = 1000  # that have ended, in the list
 OUTBOX_MESSAGES = 256  # for a client that does not read; then it is gone
+DRAIN_MILLISECONDS = 2  # between two tries to hand over what a slow reader did not take
+LOOK_SECONDS = 0.5  # between two looks at what lasts long: old jobs, the sockets' files
+FORGET_SECONDS = 600.0  # between two prunings of the journal
+SETTINGS_BYTES, DECISION_BYTES = 4 << 10, 16 << 10  # of a submit's, as JSON
+REMOTE_SHARE = 4  # one remote key has at most this part of all jobs: 1 / 4
 
 
 class Work(threading.Thread):
@@ -55,6 +62,9 @@ class Work(threading.Thread):
         self._spools = Spools(options.cache / "spool")
         self._journal = Journal(options.state / runtime_dir.JOURNAL)
         self._asked: deque[Callable[[], None]] = deque()  # by other threads
+        self._remote_rebinds = shared.remote_rebinds
+        self._is_draining = False
+        self._next_look, self._next_prune = 0.0, time.monotonic() + FORGET_SECONDS
         self.dispatch = Dispatch(self, options)
         self._recover()
 
@@ -117,10 +127,11 @@ class Work(threading.Thread):
             poller.register(one, zmq.POLLIN)
         for fileno in self.dispatch.filenos():
             poller.register(fileno, zmq.POLLIN)
-        ready = dict(poller.poll(TICK_MILLISECONDS))
+        ready = dict(poller.poll(DRAIN_MILLISECONDS if self._is_draining else TICK_MILLISECONDS))
         self.shared.wake_work.clear()
         while self._asked:
-            self._asked.popleft()()
+            with self._net("what another thread asked for"):
+                self._asked.popleft()()
         for fileno in self.dispatch.filenos():
             if fileno in ready:
                 self.dispatch.receive()
@@ -134,17 +145,58 @@ class Work(threading.Thread):
         if self._rebinds != self.shared.rebinds:
             self._rebinds = self.shared.rebinds
             self._routers.rebind()
+            self._shed()
+        if self._remote_rebinds != self.shared.remote_rebinds:
+            self._remote_rebinds = self.shared.remote_rebinds
+            self._routers.rebind(only_remote=True)
+        self._is_draining = False
         for session in self.shared.sessions.everyone():
             if session.outbox:
                 self._drain(session)
+                self._is_draining |= bool(session.outbox)
+                if not session.outbox:
+                    for job in self._jobs_of(session.id):
+                        self.deliver(job)
+        self.dispatch.tick(now)
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """At what need not be looked at with every message."""
+        if self._routers.stolen:
+            log.error("another process has taken our sockets' place; bound anew")
+            self._routers.rebind()
         with self._lock:
             jobs = list(self.jobs.values())
         for job in jobs:
             if job.held_until is not None and now >= job.held_until:
                 job.held_until = None
                 self.cancel(job.id)
-        self.dispatch.tick(now)
-        self._forget(now)
+        self._forget()
+        if now >= self._next_prune:
+            self._next_prune = now + FORGET_SECONDS
+            self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
+
+    def _shed(self) -> None:
+        """Memory is full: clients that do not take their results have had their time."""
+        for session in self.shared.sessions.everyone():
+            waits = any(job.outputs for job in self._jobs_of(session.id))
+            if (session.outbox or waits) and self.shared.sessions.close(session.id):
+                log.warning("does not read", extra={"client": session.name})
+                self._detach_all(session.id)
+
+    def _jobs_of(self, session: str) -> list[Job]:
+        with self._lock:
+            return [job for job in self.jobs.values() if job.session == session]
+
+    @contextlib.contextmanager
+    def _net(self, what: str) -> Iterator[None]:
+        """One thing that goes wrong ends nobody else's work."""
+        try:
+            yield
+        except Exception:
+            log.exception("%s failed", what)
 
     def _stop(self) -> None:
         with contextlib.suppress(Exception):
@@ -195,6 +247,10 @@ class Work(threading.Thread):
             self._handle(session, message)
         except (AudioSRError, OSError) as error:
             self.send_error(session, message.get("job"), error, message.sequence)
+        except Exception:
+            log.exception("a message failed")
+            bug = BridgeError("this is a bug in the daemon; see 'audiosr-bridge daemon logs'")
+            self.send_error(session, message.get("job"), bug, message.sequence)
         return None
 
     def _handle(self, session: Session, message: Message) -> None:
@@ -216,7 +272,11 @@ class Work(threading.Thread):
         return None
 
     def _submit(self, session: Session, message: Message) -> None:
-        spec = dict(message.meta)
+        spec = {name: message.meta[name] for name in TYPES["submit"].fields if name in message.meta}
+        spool_path(self._spools.folder, spec["job"])  # JobError for a name that is none
+        for name, most in (("settings", SETTINGS_BYTES), ("decision", DECISION_BYTES)):
+            if (size := len(json.dumps(spec.get(name)))) > most:
+                raise SettingsError(f"{name} may have {most} bytes as JSON, got {size}")
         settings_from(spec["settings"])  # SettingsError here, and not an hour later
         if spec["source"] == "path" and session.remote:
             raise UsageError("a path means nothing on another machine; send the sound")
@@ -260,7 +320,16 @@ class Work(threading.Thread):
             raise CodedError("E_BUSY", f"{mine} jobs of yours are waiting; wait for one to end")
         if self.active() >= limits.jobs:
             raise CodedError("E_BUSY", f"{limits.jobs} jobs are waiting; try again later")
-        job = Job(spec["job"], spec, owner=session.key_name, position=spec.get("start") or 0)
+        if session.remote:
+            theirs = sum(
+                1 for j in self.jobs.values() if j.owner == session.key_name and not j.ended
+            )
+            if theirs >= max(1, limits.jobs // REMOTE_SHARE):
+                raise CodedError("E_BUSY", f"{theirs} jobs of yours are waiting; try again later")
+        job = Job(
+            spec["job"], spec, session=session.id, owner=session.key_name,
+            position=spec.get("start") or 0,
+        )  # fmt: skip
         with self._lock:
             self.jobs[job.id] = job
         try:
@@ -347,6 +416,8 @@ class Work(threading.Thread):
             text = "more audio came than was granted"
             self.fail(job, "E_CREDIT", text)
             return
+        if job.id not in self._spools:
+            raise JobError(f"the job {job.id} takes no more audio; it is {job.state}")
         spool = self._spools[job.id]
         spec = job.spec
         if message["num_channels"] != spec["num_channels"] or message["dtype"] != spec["dtype"]:
@@ -441,7 +512,10 @@ class Work(threading.Thread):
     def done(self, job: Job, report: dict[str, Any]) -> None:
         """All is computed; the end goes out behind the last part."""
         job.report = report
+        if job.state in (State.HELD, State.QUEUED):  # its client has just left, or come back
+            job.move(State.RUNNING)
         job.move(State.DONE)
+        job.held_until = None
         job.fraction, job.eta_seconds = 1.0, 0.0
         self.queue.remove(job.id)
         self.dispatch.close(job)
@@ -454,7 +528,7 @@ class Work(threading.Thread):
     def _drop_spool(self, job: Job) -> None:
         self._spools.remove(job.id)
 
-    def _forget(self, now: float) -> None:
+    def _forget(self) -> None:
         """Jobs that ended long ago, and what they left."""
         ended = [j for j in self.jobs.values() if j.ended and j.session is None]
         old = [j for j in ended if time.time() - j.updated > KEPT_SECONDS]
@@ -473,7 +547,11 @@ class Work(threading.Thread):
             if job.session is None and job.policy == "finish":
                 job.outputs.clear()
             return
-        while job.outputs and (job.credit > 0 or not job.outputs[0].num_bytes):
+        while (
+            job.outputs
+            and (job.credit > 0 or not job.outputs[0].num_bytes)
+            and not session.outbox  # what a slow reader has not taken does not pile up
+        ):
             output = job.outputs[0]
             if not self.send(session, output.type, output.meta, output.audio):
                 return
@@ -547,7 +625,9 @@ class Work(threading.Thread):
         if session is not None and not session.outbox:
             self.send(session, "progress", meta)
         name = job.spec.get("instance")
-        self.shared.publish(f"job.{job.id}", "job_state", {**meta, "instance": name})
+        self.shared.publish(
+            f"job.{job.id}", "job_state", {**meta, "instance": name}, job.owner == "local"
+        )
         if name:
             self.shared.instances.job_state(name, meta)
 

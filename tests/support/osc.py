@@ -92,6 +92,15 @@ class Surface:
                 return arguments
         raise TimeoutError(address)
 
+    def until(self, address: str, *arguments: Any, seconds: float = 10.0) -> None:
+        """Wait for these words, whatever comes before them."""
+        end, came = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            came = self.next()
+            if came == (address, list(arguments)):
+                return
+        raise TimeoutError(f"{address} {arguments}, last came {came}")
+
     def ask(self, address: str, *arguments: Any) -> list[Any]:
         self.send(address, *arguments)
         return self.wait(address)
