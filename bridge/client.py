@@ -549,11 +549,14 @@ class Job:
         on_step: Callable[[], None] | None = None,
     ) -> None:
         """The next samples of a sound that comes in blocks; waits while too much is on its way."""
-        self.wait(lambda: self._upload.has_room or self.done(), timeout, on_step)
-        with self._changed:
-            self._raise()
-            self._upload.put(block)
-        self._session.wake(self)
+        size = self._upload.piece_samples
+        for at in range(0, block.shape[1], size):
+            self.wait(lambda: self._upload.has_room or self.done(), timeout, on_step)
+            piece = block[:, at : at + size].copy()  # the caller may use its block again
+            with self._changed:
+                self._raise()
+                self._upload.put(piece)
+            self._session.wake(self)
 
     def end(self) -> None:
         """All samples have been sent."""
@@ -788,6 +791,11 @@ class _Upload:
         return self._sound.num_channels * DTYPES[self._sound.dtype].itemsize
 
     @property
+    def piece_samples(self) -> int:
+        """Of a block that makes one message."""
+        return max(1, PIECE_BYTES // self._frame_bytes)
+
+    @property
     def has_room(self) -> bool:
         return (self._queued - self._start) * self._frame_bytes < QUEUE_BYTES
 
@@ -882,7 +890,7 @@ class RemoteStream:
             )
         check_finite(samples, self._pushed, sound.sample_rate)
         if samples.shape[1]:
-            self.job.send(samples.copy())  # the caller may use its block again
+            self.job.send(samples)
         self._pushed += samples.shape[1]
         if wait is None:
             self.job.wait(lambda: self._has_settled() or self.job.done())

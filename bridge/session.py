@@ -59,6 +59,7 @@ PING_SECONDS = 1.0
 DEAD_SECONDS = 5.0  # of silence
 LOCAL_SECONDS = 1.0  # a daemon on this machine listens before it is found
 GOODBYE_MILLISECONDS = 200
+SOCKET_BYTES = 2 << 20  # in the kernel; with less, both sides wake each other for every piece
 HIGH_WATER_MARK = 16
 COPIED_BYTES = 64 << 10  # a smaller frame is sooner copied than kept alive
 BURST = 16  # messages taken from one socket before the other gets its turn
@@ -511,6 +512,7 @@ def _configure(one: zmq.Socket[bytes], connection: Connection) -> None:
     one.immediate = True
     one.sndhwm = one.rcvhwm = HIGH_WATER_MARK
     one.maxmsgsize = LIMITS.frame_bytes
+    one.sndbuf = SOCKET_BYTES
     one.ipv6 = True
     if connection.curve is not None:
         curve = connection.curve

@@ -24,6 +24,7 @@ from bridge.pipe import Framer, PipeMessage, pack
 
 SEND_SECONDS = 5.0  # a worker that does not read for so long is no worker any more
 STOP_SECONDS = 1.0
+SOCKET_BYTES = 2 << 20  # in the kernel: a piece is out before it is read
 MAX_LINE_BYTES = 2_000  # of what the worker prints
 MAX_LINES_A_MINUTE = 1_000
 
@@ -83,6 +84,8 @@ class WorkerLink:
         if self._process is not None:
             raise BridgeError("this worker was started already; make another link")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         try:
             self._process = subprocess.Popen(
                 self.arguments.command(theirs.fileno()),

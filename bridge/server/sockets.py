@@ -20,6 +20,7 @@ from bridge.errors import BridgeError
 from bridge.keys import DOMAIN
 
 QUEUED_MESSAGES = 16  # per peer and direction: what a peer that ignores credit can fill
+SOCKET_BYTES = 2 << 20  # in the kernel; with less, both sides wake each other for every piece
 OVERHEAD_BYTES = 1024  # of CURVE, around a frame
 TOPIC_BYTES = 512  # of a subscription: all that a listener may send
 BIND_SECONDS = 0.5
@@ -97,6 +98,7 @@ class Sockets:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
         socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
+        socket.setsockopt(zmq.SNDBUF, SOCKET_BYTES)
         socket.setsockopt(zmq.MAXMSGSIZE, self._frame_bytes + OVERHEAD_BYTES)
         socket.setsockopt(zmq.HANDSHAKE_IVL, 5_000)
         if self._kind == zmq.ROUTER:

@@ -38,15 +38,15 @@ from bridge.spool import spool_path
 
 TICK_SECONDS = 0.1
 BURST = 16
+KEPT_SECONDS = 24 * 3600.0  # results nobody fetched, and sounds of interrupted jobs
+KEPT_JOBS = 1000  # that have ended, in the list
 GRANT_BYTES = 512 << 10  # of input that is granted anew at once …
 GRANT_SECONDS = 0.02  # … or what there is, after this long: not a message for every block
 COPIED_BYTES = 64 << 10  # a smaller frame is sooner copied than kept alive
-SLOW_READER_SECONDS = 0.005  # until it is tried again
-PRUNE_SECONDS = 600.0
-KEPT_SECONDS = 24 * 3600.0  # results nobody fetched, and sounds of interrupted jobs
-KEPT_JOBS = 1000  # that have ended, in the list
 OUTBOX_MESSAGES = 256  # for a client that does not read; then it is gone
+DRAIN_SECONDS = 0.002  # between two tries to hand over what a slow reader did not take
 LOOK_SECONDS = 0.5  # between two looks at what lasts long: old jobs, the sockets' files
+FORGET_SECONDS = 600.0  # between two prunings of the journal
 SETTINGS_BYTES, DECISION_BYTES = 4 << 10, 16 << 10  # of a submit's, as JSON
 REMOTE_SHARE = 4  # one remote key has at most this part of all jobs: 1 / 4
 
@@ -66,11 +66,11 @@ class Work(threading.Thread):
         self._journal = Journal(options.state / runtime_dir.JOURNAL)
         self._asked: deque[Callable[[], None]] = deque()  # by other threads
         self._remote_rebinds = shared.remote_rebinds
+        self._slow: dict[str, Session] = {}  # those with something in their outbox
         self._notes: deque[Entry] = deque()  # that wait for a quiet moment to be written
         self._owed: dict[str, Job] = {}  # jobs that have input to be granted anew
-        self._granted_at = self._ticked_at = self._looked_at = 0.0  # monotonic seconds
-        self._pruned_at = time.monotonic()
-        self._slow: dict[str, Session] = {}  # those with something in their outbox
+        self._granted_at = self._ticked_at = 0.0  # monotonic seconds
+        self._next_look, self._next_prune = 0.0, time.monotonic() + FORGET_SECONDS
         self.dispatch = Dispatch(self, options)
         self._recover()
 
@@ -127,8 +127,7 @@ class Work(threading.Thread):
             self._stop()
 
     def _step(self) -> None:
-        poller = self._poller()
-        ready = dict(poller.poll(0 if self._notes else self._patience()))
+        ready = dict(self._poller().poll(0 if self._notes else self._patience()))
         if not ready:
             self._write_notes()
         if self.shared.wake_work.receiver in ready:
@@ -144,13 +143,7 @@ class Work(threading.Thread):
                 receive_all(one, BURST, lambda frames, one=one: self._take(one, frames))  # type: ignore[misc]
         self.dispatch.feed()
         for session in list(self._slow.values()):
-            if self.shared.sessions.get(session.id) is not session:
-                del self._slow[session.id]
-                continue
-            self._drain(session)
-            if not session.outbox:
-                for job in self._jobs_of(session.id):
-                    self.deliver(job)
+            self._try_again(session)
         now = time.monotonic()
         if self._owed and now - self._granted_at >= GRANT_SECONDS:
             self._grant(*self._owed.values())
@@ -169,12 +162,18 @@ class Work(threading.Thread):
 
     def _patience(self) -> int:
         """Milliseconds until something must be looked at again."""
-        seconds = TICK_SECONDS
-        if self._slow:
-            seconds = SLOW_READER_SECONDS
-        elif self._owed:
-            seconds = GRANT_SECONDS
+        seconds = DRAIN_SECONDS if self._slow else GRANT_SECONDS if self._owed else TICK_SECONDS
         return round(1000 * seconds)
+
+    def _try_again(self, session: Session) -> None:
+        """A slow reader may have room by now."""
+        if self.shared.sessions.get(session.id) is not session:
+            self._slow.pop(session.id, None)
+            return
+        self._drain(session)
+        if not session.outbox:
+            for job in self._jobs_of(session.id):
+                self.deliver(job)
 
     def _tick(self, now: float) -> None:
         if self._rebinds != self.shared.rebinds:
@@ -186,8 +185,8 @@ class Work(threading.Thread):
             self._routers.rebind(only_remote=True)
         self._write_notes()
         self.dispatch.tick(now)
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = now
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
             self._look(now)
 
     def _look(self, now: float) -> None:
@@ -201,7 +200,10 @@ class Work(threading.Thread):
             if job.held_until is not None and now >= job.held_until:
                 job.held_until = None
                 self.cancel(job.id)
-        self._forget(now)
+        self._forget()
+        if now >= self._next_prune:
+            self._next_prune = now + FORGET_SECONDS
+            self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
 
     def _shed(self) -> None:
         """Memory is full: clients that do not take their results have had their time."""
@@ -263,8 +265,11 @@ class Work(threading.Thread):
         except ProtocolError as error:
             if error.answers is None:  # not authentic: no answer
                 return self.shared.refuse(str(error))
+            session.work = Route(socket, frames[0].bytes)
             return self.send_error(session, None, error, error.answers)
         session.work = Route(socket, frames[0].bytes)
+        if session.outbox:
+            self._slow[session.id] = session
         session.heard, session.proven = time.monotonic(), True
         try:
             kind = TYPES[message.type]
@@ -493,7 +498,6 @@ class Work(threading.Thread):
             if session is not None and not job.complete:
                 job.upload_credit += size
                 self.send(session, "granted", {"job": job.id, "bytes": size})
-        self._granted_at = time.monotonic()
 
     def _close(self, job: Job) -> None:
         """The client has what it wanted; an unfinished job is cancelled."""
@@ -574,7 +578,7 @@ class Work(threading.Thread):
     def _drop_spool(self, job: Job) -> None:
         self._spools.remove(job.id)
 
-    def _forget(self, now: float) -> None:
+    def _forget(self) -> None:
         """Jobs that ended long ago, and what they left."""
         ended = [j for j in self.jobs.values() if j.ended and j.session is None]
         old = [j for j in ended if time.time() - j.updated > KEPT_SECONDS]
@@ -583,9 +587,6 @@ class Work(threading.Thread):
             self._drop_spool(job)
             with self._lock:
                 self.jobs.pop(job.id, None)
-        if now - self._pruned_at > PRUNE_SECONDS:
-            self._pruned_at = now
-            self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
 
     # ---- what goes
 
@@ -624,8 +625,7 @@ class Work(threading.Thread):
         frames = session.work_out.frames(type, meta, audio, answers)
         session.work_out.sent()
         session.outbox.append(frames)
-        if len(session.outbox) == 1 or session.id not in self._slow:
-            self._drain(session)
+        self._drain(session)
         return True
 
     def send_error(

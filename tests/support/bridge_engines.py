@@ -8,6 +8,7 @@ the environment, which it has from the test through the daemon:
     BRIDGE_TEST_STEP_SECONDS    time that one takes, for `slow`: 0.02
     BRIDGE_TEST_AT              the chunk at which something happens: 1
     BRIDGE_TEST_FLAG            a file: with it, it happens once, and the file is there afterwards
+    BRIDGE_TEST_COUNT           a file: `counted` writes a line for each chunk it begins
     BRIDGE_TEST_LOAD_SECONDS    time that loading a model takes: 0
 """
 
@@ -257,6 +258,27 @@ class Slow(Echo):
         on_step()
 
 
+class Counted(Slow):
+    """As `slow`, and writes down every chunk that it begins: its seed and its index."""
+
+    def on_block(self, on_step: Callable[[], None]) -> None:
+        on_step()
+
+    def high_band(
+        self,
+        model: Any,
+        plan: ChunkPlan,
+        index: int,
+        piece: Samples,
+        decision: FakeDecision,
+        settings: Settings,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> HighBand:
+        with Path(os.environ["BRIDGE_TEST_COUNT"]).open("a") as file:
+            file.write(f"{settings.seed} {index}\n")
+        return super().high_band(model, plan, index, piece, decision, settings, on_step)
+
+
 class Stuck(Echo):
     """Computes for ever, and never asks whether to go on."""
 
@@ -299,6 +321,7 @@ class Buggy(Echo):
 
 
 identity, passthrough, echo, slow, stuck = Identity, Passthrough, Echo, Slow, Stuck
+counted = Counted
 oom, nan, crashing, buggy = OutOfMemory, NotANumber, Crashing, Buggy
 
 
