@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 CONNECTION_VARIABLE = "AUDIOSR_BRIDGE_CONNECTION"
 PATH_BYTES = 4 << 20  # smaller files travel inline
-PIECE_BYTES = 512 << 10  # of audio in one message: one is signed while another is on its way
+PIECE_BYTES = 1 << 20  # of audio in one message: one is signed while another is on its way
 CREDIT_BYTES = 16 << 20  # of results that may be on their way or wait to be taken
 CREDIT_SHARE = 8  # credit is given back when there is this fraction of it
 QUEUE_BYTES = 4 << 20  # of blocks that wait to be sent

@@ -275,6 +275,13 @@ class _Life:
             self.control.watch(self.poller, bool(unsent))
             self.poller.poll(int(1000 * min(left, 0.1)) + 1)
             self._empty_bell()
+            for one in (self.control, self.work):
+                if zmq.EVENT_HANDSHAKE_FAILED_AUTH in one.happened():  # libzmq does not try again
+                    raise NoDaemonError(
+                        f"the daemon at {one.endpoint} does not accept the key"
+                        f" {connection.key_name!r}; it was revoked or is another daemon's: make a"
+                        " new one there with `audiosr-bridge daemon keys create`"
+                    )
             while (frames := self.control.receive()) is not None:
                 try:
                     message = decode(frames, lambda _, session: None if session else key)
@@ -326,8 +333,11 @@ class _Life:
             if session._bell.fileno() in ready:
                 self._empty_bell()
             for one in (self.control, self.work):
-                if one.monitor in ready:
-                    one.check_connection()
+                if one.monitor in ready and zmq.EVENT_DISCONNECTED in one.happened():
+                    raise NoDaemonError(  # after a restart it knows us no more
+                        "the daemon went away; what it had computed is kept: start it with"
+                        " `audiosr-bridge daemon start` and try again"
+                    )
                 if one.socket not in ready:
                     continue
                 busy_for = BURST
@@ -469,15 +479,13 @@ class _Socket:
         assert self._incoming
         return self._incoming.open(frames)
 
-    def check_connection(self) -> None:
-        """A daemon that restarted knows nothing of us, so the first break is the end."""
+    def happened(self) -> set[int]:
+        """What became of the connection since the last look: zmq's events."""
+        events = set()
         while self.monitor.poll(0):
-            event = parse_monitor_message(self.monitor.recv_multipart(zmq.DONTWAIT))
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                raise NoDaemonError(
-                    "the daemon went away; what it had computed is kept: start it with"
-                    " `audiosr-bridge daemon start` and try again"
-                )
+            told = parse_monitor_message(self.monitor.recv_multipart(zmq.DONTWAIT))
+            events.add(int(told["event"]))
+        return events
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ from audiosr_core.audio import Audio, Samples, check_format
 from audiosr_core.errors import AudioError, AudioSRError, FileError, RegionError, UsageError
 from audiosr_core.resample import output_length
 from audiosr_core.settings import keep_rate, settings_from
-from bridge.cache import CachedCompute, ChunkCache, PutLater, cached, sound_key
+from bridge.cache import CachedCompute, ChunkCache, cached, sound_key
 from bridge.errors import CancelledError, JobError, WorkerError, code_of
 from bridge.pipe import Buffer, Framer, PipeMessage, pack
 from bridge.protocol import DTYPES
@@ -287,9 +287,8 @@ class Job:
         return self.source.read(self._pushed, max(stop, self._pushed))
 
     def _take(self, original: Samples, high: Samples) -> None:
-        if self.want == "sound":  # where nothing is added, the original to the bit
-            sound = np.where(high == 0, original, original + high) if high.any() else original
-            parts = {"sound": sound.astype(original.dtype, copy=False)}
+        if self.want == "sound":
+            parts = {"sound": _sum(original, high).astype(original.dtype, copy=False)}
         elif self.decision.rate_out == self.sample_rate:
             parts = {"high": high}
         else:
@@ -323,6 +322,16 @@ class Job:
                 "reference mode takes a whole sound at once and cannot stream; extend a file or an"
                 " array with it, or use the product mode"
             )
+
+
+def _sum(original: Samples, high: Samples) -> Samples:
+    """Both; where nothing is added, the original to the bit (−0.0 included)."""
+    if not high.any():
+        return original
+    sound = original + high
+    if not sound.all():  # only a zero may have lost its sign
+        np.copyto(sound, original, where=high == 0)
+    return sound
 
 
 # ---- the process
@@ -401,7 +410,6 @@ class Worker:
 
     def __init__(self, pipe: Pipe, inbox: Inbox, engine: ChunkEngine, cache: ChunkCache) -> None:
         self._pipe, self._inbox, self._engine, self._cache = pipe, inbox, engine, cache
-        self._unstored = PutLater(cache)
         self._jobs: dict[str, Job] = {}
         self._failed: set[str] = set()
         self._busy: list[str] = []  # the jobs whose commands are being done, outermost first
@@ -528,7 +536,7 @@ class Worker:
             while result.more and isinstance(result := job.pop(), Made):
                 on_step()
                 self._send(job, result)
-            self._unstored.store()
+        self._cache.settle()  # a kill costs the chunk it falls into, and none before
 
     def _send(self, job: Job, made: Made) -> None:
         buffers = []
@@ -586,7 +594,7 @@ class Worker:
     def _open(self, job: Job, on_step: Callable[[], None]) -> None:
         engine, settings = self._engine, job.settings
         compute = cached(
-            self._unstored,
+            self._cache,
             patient(engine, settings),
             job.model_sha256,
             lambda: engine.place(settings),

@@ -265,6 +265,7 @@ class Work(threading.Thread):
         except ProtocolError as error:
             if error.answers is None:  # not authentic: no answer
                 return self.shared.refuse(str(error))
+            session.work = Route(socket, frames[0].bytes)
             return self.send_error(session, None, error, error.answers)
         session.work = Route(socket, frames[0].bytes)
         if session.outbox:

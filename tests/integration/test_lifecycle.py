@@ -43,10 +43,7 @@ def runtime(tmp_path_factory, monkeypatch):
         monkeypatch.setenv(f"AUDIOSR_BRIDGE_{one}_DIR", str(folder.with_suffix("." + one.lower())))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield folder
-    while holder := DaemonLock(folder / "daemon.lock").held_by():
-        if holder.pid:
-            psutil.Process(holder.pid).kill()
-        time.sleep(0.01)
+    lifecycle.wait_until(lambda: not _kill_all(), 20)
 
 
 @pytest.fixture(params=["bridge.daemon", STAND_IN])
@@ -68,12 +65,31 @@ def client(module: str = STAND_IN, **other) -> subprocess.Popen:
 def daemons(module: str) -> list[int]:
     """The pids of all that run in this test's folder."""
     found = []
+    for process in _all():
+        with contextlib.suppress(psutil.Error):
+            if module in process.cmdline() and "-m" in process.cmdline():
+                found.append(process.pid)
+    return found
+
+
+def _all() -> list[psutil.Process]:
+    """Every process of this test but ourselves, those on their way to be a daemon too."""
+    found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             mine = process.environ().get("AUDIOSR_BRIDGE_RUNTIME_DIR") == str(_folder())
-            if mine and module in process.cmdline() and "-m" in process.cmdline():
-                found.append(process.pid)
+            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
+
+
+def _kill_all() -> int:
+    """How many there still were."""
+    found = _all()
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return len(found)
 
 
 def status(pid: int) -> dict[str, str]:

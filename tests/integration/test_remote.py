@@ -24,8 +24,10 @@ from audiosr_core.settings import Settings
 from bridge import client as client_module
 from bridge import remote as remote_module
 from bridge.errors import CancelledError, NoDaemonError
+from bridge.jobs import ENDED
 from bridge.remote import RemoteEngine
 from tests.support.daemon import ENGINES, ROOT, daemon
+from tests.support.fake_daemon import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 RATE = 48_000
@@ -94,7 +96,7 @@ def test_a_file_through_the_daemon_is_the_same_file(client, tmp_path, travels, c
         k: v for k, v in remote.as_dict().items() if k not in timed
     }
     assert (local.engine, remote.engine) == ("in-process", "daemon")
-    assert not [job for job in client.jobs() if job["attached"] and job["state"] != "done"]
+    wait_until(lambda: all(job["state"] in ENDED for job in client.jobs()))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -291,6 +293,28 @@ def test_a_cancelled_stream_says_so(slow):
         stream.job.cancel()
         with pytest.raises(CancelledError):
             stream.flush()
+
+
+# ---- another machine
+
+
+def test_a_laptop_with_a_key_uses_this_daemon_until_it_is_revoked(tmp_path):
+    audio = Audio(music(2).astype(np.float32), RATE)
+    with daemon("--listen", "tcp://127.0.0.1:0", engine=f"{ENGINES}:echo") as one:
+        path = tmp_path / "laptop.json"
+        code, _, err = run(
+            one, "daemon", "keys", "create", "laptop", "--host", "127.0.0.1", "-o", str(path)
+        )
+        assert code == 0, err
+        with client_module.connect(path) as remote, one.client() as local:
+            assert not remote.is_local  # so no paths: everything travels
+            made = [client.extend(audio).samples for client in (remote, local)]
+            np.testing.assert_array_equal(made[0], made[1])
+            assert next(remote.events()).type == "heartbeat"
+            code, _, err = run(one, "daemon", "keys", "revoke", "laptop")
+            assert code == 0, err
+            with pytest.raises(NoDaemonError, match="laptop"):
+                wait_until(lambda: remote.ping() < 0)  # never so: it ends with the key
 
 
 # ---- the command line

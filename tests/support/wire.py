@@ -148,13 +148,14 @@ class Wire:
         }  # fmt: skip
         self.send("work", "audio", meta, [frame])
 
-    def upload(self, job: str, samples: Any, block: int = 100_000) -> None:
+    def upload(self, job: str, samples: Any, block: int = 100_000, credit: int = 16 << 20) -> None:
         """A whole sound, by credit."""
         for start in range(0, max(1, samples.shape[1]), block):
             piece = np.ascontiguousarray(samples[:, start : start + block])
+            while piece.nbytes > credit:
+                credit += self.until("granted")["bytes"]
+            credit -= piece.nbytes
             self.audio(job, piece, start, last=start + block >= samples.shape[1])
-            if piece.size:
-                self.until("granted", "error")
 
     def result(self, job: str, timeout: float = 30.0) -> tuple[Any, Message]:
         """The samples of a job and its `final`; an error is an AssertionError."""

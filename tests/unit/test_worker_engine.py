@@ -196,3 +196,20 @@ def test_importing_it_is_light():
         text=True, timeout=60,
     )  # fmt: skip
     assert done.stdout == "[]\n", done.stderr
+
+
+@given(
+    values=st.lists(
+        st.tuples(st.sampled_from([0.0, -0.0, 1.0, -0.5, 3e-40]),
+                  st.sampled_from([0.0, -0.0, 0.5, -1.0, 1e-9])),
+        min_size=1, max_size=30,
+    ),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)  # fmt: skip
+def test_where_nothing_is_added_the_original_stays_to_the_bit(values, dtype):
+    from bridge.worker import _sum
+
+    original = np.array([[one for one, _ in values]], dtype)
+    high = np.array([[two for _, two in values]], np.float32)
+    expected = np.where(high == 0, original, original + high)
+    assert _sum(original, high).tobytes() == expected.tobytes()
