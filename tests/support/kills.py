@@ -1,8 +1,8 @@
 """`kill -9` of daemon, worker or both while jobs run; nothing but the running chunk may be lost.
 
-    clients   submit ──✗ submit again ──✗ submit again ── result, bit-equal
-    killer           9                 9
-    counted   chunks begun ≤ chunks there are + kills
+clients   submit ──✗ submit again ──✗ submit again ── result, bit-equal
+killer           9                 9
+counted   chunks begun ≤ chunks there are + kills
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _client(running: RunningDaemon, first: int, over: threading.Event, outcome: 
         while time.monotonic() < deadline:
             try:
                 with connect(running.connection(), timeout_seconds=2) as client:
-                    made = client.extend(audio, settings, timeout=GIVE_UP_SECONDS).samples
+                    job = client.submit(audio, settings, on_disconnect="hold")
+                    made = job.result(GIVE_UP_SECONDS).samples
                 if not np.array_equal(made, echo_of(audio.samples, seed)):
                     outcome.wrong.append(f"{seed}: other samples")
                 break
