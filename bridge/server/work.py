@@ -34,7 +34,6 @@ from bridge.server.sessions import Route, Session
 from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
 from bridge.server.spools import Spools
-from bridge.spool import spool_path
 
 TICK_MILLISECONDS = 100
 BURST = 16
@@ -237,6 +236,7 @@ class Work(threading.Thread):
         except ProtocolError as error:
             if error.answers is None:  # not authentic: no answer
                 return self.shared.refuse(str(error))
+            session.work = Route(socket, frames[0].bytes)  # authentic, if malformed
             return self.send_error(session, None, error, error.answers)
         session.work = Route(socket, frames[0].bytes)
         session.heard, session.proven = time.monotonic(), True
@@ -273,7 +273,6 @@ class Work(threading.Thread):
 
     def _submit(self, session: Session, message: Message) -> None:
         spec = {name: message.meta[name] for name in TYPES["submit"].fields if name in message.meta}
-        spool_path(self._spools.folder, spec["job"])  # JobError for a name that is none
         for name, most in (("settings", SETTINGS_BYTES), ("decision", DECISION_BYTES)):
             if (size := len(json.dumps(spec.get(name)))) > most:
                 raise SettingsError(f"{name} may have {most} bytes as JSON, got {size}")
