@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import threading
 
 import numpy as np
 import pytest
@@ -126,7 +125,7 @@ def test_what_is_torn_or_altered_anywhere_gets_no_answer():
         good = [bytes(f) for f in wire.out["control"].frames("cancel", {"job": "x" * 32})]
         with Wire(one.connection(), hello=False) as thief:
             for i, frame in enumerate(good):
-                thief.raw("control", good[:i])
+                thief.raw("control", good[:i] or [b""])
                 thief.raw("control", [*good[:i], frame[:-1], *good[i + 1 :]])
                 thief.raw("control", [*good[:i], frame + b" ", *good[i + 1 :]])
                 for place in range(0, len(frame), 7):
@@ -226,21 +225,17 @@ def test_subscriptions_without_end_are_cut_off():
 
 def test_a_flood_of_hellos_locks_nobody_out_for_long():
     with attacked() as one, Wire(one.connection()) as honest:
-        stop = threading.Event()
-
-        def beat() -> None:
-            while not stop.wait(0.5):
-                honest.send("control", "ping")
-
+        assert honest.ask("ping").type == "pong"
         with contextlib.ExitStack() as stack:
             flood = [stack.enter_context(Wire(one.connection(), hello=False)) for _ in range(4)]
             for wire in flood:
                 for _ in range(300):
                     wire.raw("control", encode(wire.hello_message(), wire.connection.key_bytes))
+            assert honest.ask("ping").type == "pong"
             with patient_wire(one, 5) as wire:  # while all of these are there
                 assert wire.ask("ping").type == "pong"
                 assert len(wire.ask("status")["status"]["sessions"]) <= 256
-        assert honest.ask("ping").type == "pong"
+            assert honest.ask("ping").type == "pong"
 
 
 def test_a_full_house_is_busy_and_empties_by_itself():
@@ -258,16 +253,8 @@ def test_a_full_house_is_busy_and_empties_by_itself():
             late = stack.enter_context(Wire(one.connection(), hello=False))
             refused = late.hello()
             assert (refused.type, refused["code"]) == ("refused", "E_BUSY")
-            while guests[-1].ask("ping").type != "pong":
-                pass
-            guests[0].out["control"].sequence += 0
-            status = one_status(guests[-1])
-            assert len(status["sessions"]) == 256
+            assert len(guests[-1].ask("status")["status"]["sessions"]) == 256
         serves(one)
-
-
-def one_status(wire: Wire) -> dict:
-    return wire.ask("status")["status"]
 
 
 def test_a_replier_that_is_not_read_is_dropped_and_others_are_served():

@@ -162,10 +162,17 @@ class RawPeer:
 def dial(endpoint: str) -> socket.socket:
     kind, _, place = endpoint.partition("://")
     if kind == "ipc":
-        one = socket.socket(socket.AF_UNIX)
-        one.settimeout(10)
-        one.connect(place)
-        return one
+        deadline = time.monotonic() + 5
+        while True:  # while it is bound anew there is nobody for a moment
+            one = socket.socket(socket.AF_UNIX)
+            one.settimeout(10)
+            try:
+                one.connect(place)
+                return one
+            except OSError:
+                one.close()
+                if time.monotonic() > deadline:
+                    raise
     host, _, port = place.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=10)
 
