@@ -155,6 +155,7 @@ class Work(threading.Thread):
                 self._is_draining |= bool(session.outbox)
                 if not session.outbox:
                     for job in self._jobs_of(session.id):
+                        self._grant(session, job)
                         self.deliver(job)
         self.dispatch.tick(now)
         if now >= self._next_look:
@@ -294,7 +295,7 @@ class Work(threading.Thread):
             self._again(session, job, spec)
         job.session, job.held_until = session.id, None
         job.credit = min(spec["credit_bytes"], self.shared.options.limits.credit_bytes)
-        job.upload_credit = self.shared.options.limits.credit_bytes
+        job.upload_credit, job.ungranted = self.shared.options.limits.credit_bytes, 0
         self.send(
             session,
             "accepted",
@@ -439,8 +440,8 @@ class Work(threading.Thread):
             raise ProtocolError(f"{announced} samples were announced, {job.received} came")
         session = self.shared.sessions.get(job.session or "")
         if session is not None and size:
-            job.upload_credit += size
-            self.send(session, "granted", {"job": job.id, "bytes": size})
+            job.ungranted += size
+            self._grant(session, job)
         if message["last"]:
             spool.finish()
             job.complete = True
@@ -448,6 +449,13 @@ class Work(threading.Thread):
             self._start(job)
             self.note(job)
         job.parked = job.parked and job.received <= job.parked_at and not job.complete
+
+    def _grant(self, session: Session, job: Job) -> None:
+        """Credit for what has been written; a client that does not read gets no more of it."""
+        if job.ungranted and not session.outbox:
+            size, job.ungranted = job.ungranted, 0
+            job.upload_credit += size
+            self.send(session, "granted", {"job": job.id, "bytes": size})
 
     def _close(self, job: Job) -> None:
         """The client has what it wanted; an unfinished job is cancelled."""
