@@ -352,7 +352,11 @@ class Work(threading.Thread):
                 "E_BUSY", f"the spool holds {self._spools.used >> 20} MiB already; try again later"
             )
         spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
-        if job.is_stream and spool.received:  # of an earlier run: a stream begins anew
+        announced = job.spec.get("num_samples")
+        unfit = announced is not None and (
+            spool.received > announced or (spool.complete and spool.received < announced)
+        )
+        if unfit or (job.is_stream and spool.received):  # of an earlier run: it begins anew
             self._spools.remove(job.id)
             spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
         job.received, job.complete = spool.received, spool.complete
