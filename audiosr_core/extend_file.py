@@ -100,7 +100,11 @@ def extend_file(
         check_folder(goal, dry_run)
         _, sample_format, _ = output_format(info, goal)
 
+        share = 0.0  # of the first pass
+
         def analysed(fraction: float) -> None:
+            nonlocal share
+            share = fraction
             on_progress(FIRST_PASS * fraction)
 
         with engine.on_file(info, span, dry_run, analysed) as here:
@@ -110,7 +114,7 @@ def extend_file(
                 info.sample_rate,
                 info.num_channels,
                 settings,
-                lambda: analysed(1.0),
+                lambda: analysed(share),
             )
             model_sha256 = here.model_sha256(settings)
             total = output_length(info.num_samples, info.sample_rate, decision.rate_out)

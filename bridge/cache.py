@@ -20,6 +20,7 @@ import secrets
 import struct
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ DIGEST_BYTES = 32
 NEW = ".new-"
 NEW_SECONDS = 600  # an unfinished file this old was left by a kill
 KEPT = 0.9  # of the bound, after files had to go
+STORE_SECONDS = 30.0  # a disk that takes longer for a chunk is not waited for
 SLACK = 16  # after this fraction of the bound was written, the folder is counted again
 
 _OURS = re.compile(rf"[0-9a-f]{{64}}|{re.escape(NEW)}[0-9a-f]{{16}}")
@@ -124,6 +126,8 @@ class ChunkCache:
         self._stores = max_bytes > 0
         self._total = 0  # at the last count, and what we have written since
         self._since = max_bytes  # bytes written since the last count: at first it is due
+        self._writer = ThreadPoolExecutor(1, "cache")  # its thread comes with the first chunk
+        self._writing: Future[None] | None = None
 
     def get(self, key: str) -> HighBand | None:
         """The chunk of this name, the caller's own; None if it is not there, whole."""
@@ -164,6 +168,17 @@ class ChunkCache:
         self._since += size
         if self._total > self.max_bytes or self._since > self.max_bytes // SLACK:
             self.trim()
+
+    def put_soon(self, key: str, samples: HighBand) -> None:
+        """As `put`, while the caller hands the chunk on; it waits with `settle`."""
+        self.settle()
+        self._writing = self._writer.submit(self.put, key, samples.copy())
+
+    def settle(self) -> None:
+        """Wait until what was put is there."""
+        if self._writing is not None:
+            wait([self._writing], STORE_SECONDS)
+            self._writing = None
 
     def trim(self) -> None:
         """Count what is there, and let the least recently used go where it is too much."""
@@ -246,7 +261,11 @@ class CachedCompute:
     """
 
     def __init__(
-        self, cache: ChunkCache, compute: Compute, model_sha256: str, place: Callable[[], str]
+        self,
+        cache: ChunkCache,
+        compute: Compute,
+        model_sha256: str,
+        place: Callable[[], str],
     ) -> None:
         self._cache, self._compute = cache, compute
         self._model_sha256, self._place = model_sha256, place
@@ -275,7 +294,7 @@ class CachedCompute:
             return found
         made = self._compute(model, plan, index, piece, decision, settings, on_step)
         if self._place() == place:
-            self._cache.put(key, made)
+            self._cache.put_soon(key, made)
         return made
 
 

@@ -7,7 +7,8 @@
 
 A client is a small thing that all threads may share. It finds the daemon, and after a restart of
 the daemon it finds it again with the next call; what was waiting is told that the daemon is gone.
-A job submitted again goes on where it was, for a job is known by its sound and its settings.
+A job submitted again goes on where it was, for a job is known by its sound and its settings; one
+that may outlive its client goes on for any client.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ if TYPE_CHECKING:
 
 CONNECTION_VARIABLE = "AUDIOSR_BRIDGE_CONNECTION"
 PATH_BYTES = 4 << 20  # smaller files travel inline
-PIECE_BYTES = 512 << 10  # of audio in one message: one is signed while another is on its way
+PIECE_BYTES = 1 << 20  # of audio in one message: one is signed while another is on its way
 CREDIT_BYTES = 16 << 20  # of results that may be on their way or wait to be taken
+CREDIT_SHARE = 8  # credit is given back when there is this fraction of it
 QUEUE_BYTES = 4 << 20  # of blocks that wait to be sent
 TICK_SECONDS = 0.02  # how often somebody who waits looks whether to cancel
 CANCEL_SECONDS = 1.0
@@ -122,6 +124,7 @@ class Client:
         self.timeout_seconds = timeout_seconds
         self._find, self._name = find, name
         self._lock = threading.Lock()
+        self._nobody_elses = secrets.token_hex(16)
         self._closed = False
         self._session: Session | None = Session(find(), name, timeout_seconds)
 
@@ -317,6 +320,8 @@ class Client:
         if sound.path is not None:
             spec["path"] = os.fspath(sound.path)
         what = {**spec["settings"], "want": want, "dry_run": dry_run}
+        if on_disconnect == "cancel":  # it ends with this client: no other one may take it over
+            what["client"] = self._nobody_elses
         for again in range(1000):  # the same job twice in one session: its messages would mix
             id = job_id(
                 sound.content if not again else f"{sound.content} {again}",
@@ -422,6 +427,8 @@ class Job:
         self._error: AudioSRError | None = None
         self._made: Audio | None = None
         self._accepted = False
+        self._credit = CREDIT_BYTES
+        self._owed = 0  # bytes of results that were taken and not given back yet
         self._dry_run = self._wants_parts = False
 
     def __enter__(self) -> Self:
@@ -560,6 +567,8 @@ class Job:
             return
         with contextlib.suppress(AudioSRError):  # it has just ended, or the daemon is gone
             self._session.ask("cancel", {"job": self.id}, CANCEL_SECONDS)
+            with self._changed:  # until the device is free, so that the job may come again
+                self._changed.wait_for(self.done, CANCEL_SECONDS)
         self._fail(CancelledError("the job was cancelled"))
 
     def on_change(self, listener: Callable[[], None]) -> None:
@@ -698,7 +707,7 @@ class Job:
     # ---- in any thread
 
     def _submit(self, spec: Mapping[str, Any], timeout: float) -> None:
-        credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
+        credit = self._credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
         self.settings = spec["settings"]
         self._dry_run, self._wants_parts = spec["dry_run"], spec["want"] == "parts"
         try:
@@ -713,8 +722,13 @@ class Job:
             raise
 
     def _give_back(self, size: int) -> None:
-        if size:
-            self._session.tell("credit", {"job": self.id, "bytes": size})
+        """Credit for what was taken; not for every block, but long before there is none."""
+        with self._changed:
+            self._owed += size
+            if self._owed < self._credit // CREDIT_SHARE:
+                return
+            owed, self._owed = self._owed, 0
+        self._session.tell("credit", {"job": self.id, "bytes": owed})
 
     def _fail(self, error: AudioSRError) -> None:
         with self._changed:

@@ -47,6 +47,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 """What may follow what. From the stream's first block a job runs while it still receives."""
 
+ANALYSIS = 0.1
+"""The share of a job's progress that the analysing pass has."""
+
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 

@@ -199,6 +199,10 @@ class AllowList:
         return self._lists
 
 
+DOMAIN = "audiosr-bridge"
+"""The ZAP domain of the daemon's sockets."""
+
+
 class Authenticator(ThreadAuthenticator):
     """Answers libzmq's questions who may come in (ZAP, RFC 27), in a thread of its own.
 
@@ -209,7 +213,8 @@ class Authenticator(ThreadAuthenticator):
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], allowed: AllowList) -> None:
         super().__init__(context, log=logging.getLogger(f"{__name__}.zap"))
         self._allowed_clients = allowed
-        self.configure_curve_callback("*", self)
+        for domain in ("*", DOMAIN):  # to the library, * is a socket without a domain
+            self.configure_curve_callback(domain, self)
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether the client with this public key may come in."""

@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -96,6 +97,7 @@ def start_detached(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
+            env=_environment(),
             start_new_session=True,
         )
     except OSError as error:
@@ -112,6 +114,15 @@ def start_detached(
         lines = said.decode("utf-8", "replace").strip().splitlines()
         reason = lines[-1] if lines else f"it ended with {process.returncode}"
         raise NoDaemonError(f"the daemon could not start: {reason.removeprefix('error: ')}")
+
+
+def _environment() -> dict[str, str]:
+    """Ours; with the place of this package, if a Python would not find it by itself."""
+    place = str(Path(__file__).parents[1])
+    if place in sysconfig.get_paths().values():
+        return dict(os.environ)
+    others = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{others}" if others else place}
 
 
 # ---- inside the daemon

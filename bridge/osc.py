@@ -341,6 +341,14 @@ class OscServer:
         self._wrong_tokens = Bucket(WRONG_TOKENS_RATE, WRONG_TOKENS_BURST, clock())
 
     def start(self) -> int | None:
+        """`open`, and a thread that serves until `stop`."""
+        port = self.open()
+        if port is not None:
+            self._thread = threading.Thread(target=self._run, name="osc", daemon=True)
+            self._thread.start()
+        return port
+
+    def open(self) -> int | None:
         """The port: the wanted one, or the next free; None, and a line in the log, if none is."""
         bound = self._bound()
         if bound is None:
@@ -355,8 +363,6 @@ class OscServer:
                 "OSC listens beyond this machine: who reaches it can turn knobs and cancel jobs",
                 extra={"host": self._host, "token": self._token is not None},
             )
-        self._thread = threading.Thread(target=self._run, name="osc", daemon=True)
-        self._thread.start()
         return port
 
     def stop(self) -> None:
@@ -596,7 +602,7 @@ class OscServer:
         given = _one(params)
         value = from_fader(knob, _number([given], 0.0)) if fader else natural(knob, given)
         if knob.name == "model":
-            self._check_model(value)
+            self._check_model(there, value)
         return self._service.set_setting(there.name, knob.name, value)
 
     def _preset(self, there: Instance, name: Value) -> None:
@@ -605,12 +611,14 @@ class OscServer:
         from audiosr_core.presets import load_preset
 
         settings = load_preset(name).settings().as_dict()
-        self._check_model(settings["model"])
+        self._check_model(there, settings["model"])
         for knob, value in settings.items():
             if getattr(there.settings, knob) != value:
                 self._service.set_setting(there.name, knob, value)
 
-    def _check_model(self, model: Any) -> None:
+    def _check_model(self, there: Instance, model: Any) -> None:
+        if model == there.settings.model:
+            return
         known = [str(one) for one in self._service.info().get("models", ())]
         if model not in known:
             raise ModelError(

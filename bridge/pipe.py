@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bridge.errors import BridgeError, WorkerError
 
 MAX_MESSAGE_BYTES = 64 << 20
@@ -53,7 +55,7 @@ class Framer:
 
     def __init__(self) -> None:
         self._head = bytearray(SIZES.size)
-        self._body = bytearray()
+        self._body = memoryview(b"")
         self._filled = 0  # of the head, then of the body
         self._in_body = False
 
@@ -74,12 +76,17 @@ class Framer:
             if not 0 < json_size <= min(size, MAX_JSON_BYTES) or size > MAX_MESSAGE_BYTES:
                 raise WorkerError(f"a message of {size} bytes came through the worker's pipe")
             self._json_size = json_size
-            self._body, self._filled, self._in_body = bytearray(size), 0, True
+            self._body, self._filled, self._in_body = _memory(size), 0, True
         if not self._in_body or self._filled < len(self._body):
             return None
-        body = memoryview(self._body).toreadonly()
-        self._body, self._filled, self._in_body = bytearray(), 0, False
+        body = self._body.toreadonly()
+        self._body, self._filled, self._in_body = memoryview(b""), 0, False
         return _parsed(body, self._json_size)
+
+
+def _memory(size: int) -> memoryview:
+    """So many bytes of anything: they are overwritten before anybody looks."""
+    return np.empty(size, np.uint8).data
 
 
 def _parsed(body: memoryview, json_size: int) -> PipeMessage:

@@ -25,6 +25,7 @@ from audiosr_core.errors import AudioError, FileError, ModelError
 from audiosr_core.settings import Settings
 from bridge.client import PATH_BYTES, Client, Job, Policy, Priority, Sound, identity, settled
 from bridge.errors import ProtocolError
+from bridge.jobs import ANALYSIS
 
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision
@@ -186,7 +187,7 @@ class RemoteEngine:
 
     def _step(self, job: Job, on_step: Callable[[], None]) -> None:
         if job.sound.source == "path":
-            self._on_progress(job.progress if job.state == "analysing" else 0.0)
+            self._on_progress(min(1.0, job.progress / ANALYSIS))
         else:  # the blocks told it on their way
             on_step()
 

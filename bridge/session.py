@@ -60,6 +60,7 @@ DEAD_SECONDS = 5.0  # of silence
 LOCAL_SECONDS = 1.0  # a daemon on this machine listens before it is found
 GOODBYE_MILLISECONDS = 200
 HIGH_WATER_MARK = 16
+COPIED_BYTES = 64 << 10  # a smaller frame is sooner copied than kept alive
 BURST = 16  # messages taken from one socket before the other gets its turn
 
 Outgoings = tuple[str, Mapping[str, Any], Sequence[Frame]]
@@ -273,6 +274,13 @@ class _Life:
             self.control.watch(self.poller, bool(unsent))
             self.poller.poll(int(1000 * min(left, 0.1)) + 1)
             self._empty_bell()
+            for one in (self.control, self.work):
+                if zmq.EVENT_HANDSHAKE_FAILED_AUTH in one.happened():  # libzmq does not try again
+                    raise NoDaemonError(
+                        f"the daemon at {one.endpoint} does not accept the key"
+                        f" {connection.key_name!r}; it was revoked or is another daemon's: make a"
+                        " new one there with `audiosr-bridge daemon keys create`"
+                    )
             while (frames := self.control.receive()) is not None:
                 try:
                     message = decode(frames, lambda _, session: None if session else key)
@@ -320,10 +328,17 @@ class _Life:
             for one in (self.control, self.work):
                 one.watch(self.poller, one.unsent is not None)
             wait = 0 if busy else max(0, int(1000 * (ping_at - now))) + 1
-            self.poller.poll(wait)
-            self._empty_bell()
+            ready = dict(self.poller.poll(wait))
+            if session._bell.fileno() in ready:
+                self._empty_bell()
             for one in (self.control, self.work):
-                one.check_connection()
+                if one.monitor in ready and zmq.EVENT_DISCONNECTED in one.happened():
+                    raise NoDaemonError(  # after a restart it knows us no more
+                        "the daemon went away; what it had computed is kept: start it with"
+                        " `audiosr-bridge daemon start` and try again"
+                    )
+                if one.socket not in ready:
+                    continue
                 busy_for = BURST
                 while busy_for and (frames := one.receive()) is not None:
                     busy_for -= 1
@@ -445,7 +460,7 @@ class _Socket:
 
     def send(self, frames: list[Frame]) -> bool:
         try:
-            self.socket.send_multipart(frames, zmq.DONTWAIT, copy=False)
+            self.socket.send_multipart(frames, zmq.DONTWAIT, copy=len(frames[-1]) < COPIED_BYTES)
         except zmq.Again:
             return False
         return True
@@ -463,15 +478,13 @@ class _Socket:
         assert self._incoming
         return self._incoming.open(frames)
 
-    def check_connection(self) -> None:
-        """A daemon that restarted knows nothing of us, so the first break is the end."""
+    def happened(self) -> set[int]:
+        """What became of the connection since the last look: zmq's events."""
+        events = set()
         while self.monitor.poll(0):
-            event = parse_monitor_message(self.monitor.recv_multipart(zmq.DONTWAIT))
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                raise NoDaemonError(
-                    "the daemon went away; what it had computed is kept: start it with"
-                    " `audiosr-bridge daemon start` and try again"
-                )
+            told = parse_monitor_message(self.monitor.recv_multipart(zmq.DONTWAIT))
+            events.add(int(told["event"]))
+        return events
 
 
 @contextlib.contextmanager

@@ -104,9 +104,11 @@ class Spool:
                 "E_PROTOCOL",
                 f"a block must be [{self.num_channels}, samples], got {list(samples.shape)}",
             )
-        frames = np.ascontiguousarray(samples.T, self.dtype)
+        frames = np.empty((samples.shape[1], self.num_channels), self.dtype)
         if not frames.size:
             return
+        for i, channel in enumerate(samples):  # much faster than a transposed copy
+            frames[:, i] = channel
         view = frames.data.cast("B")
         place = self.size_bytes
         try:

@@ -9,7 +9,9 @@ once, then push blocks and take what settles. Every command of a job but `close`
 
     open       none, or error
     analyse    decided · error                    what the whole sound is like
-    next       made · starved · ended · error     the next piece of what has settled
+    next       made · starved · ended · error     the next chunk that has settled; a large one
+                                                  comes as several `made`, all but the last
+                                                  of them with `more`
     cancel     cancelled                          and no answer to what was asked before
     close      none
 
@@ -49,7 +51,7 @@ from audiosr_core.settings import keep_rate, settings_from
 from bridge.cache import CachedCompute, ChunkCache, cached, sound_key
 from bridge.errors import CancelledError, JobError, WorkerError, code_of
 from bridge.pipe import Buffer, Framer, PipeMessage, pack
-from bridge.protocol import DTYPES, LIMITS
+from bridge.protocol import DTYPES
 from bridge.spool import SpoolReader
 from bridge.worker_engine import (
     ChunkEngine,
@@ -69,6 +71,7 @@ BLOCK_SECONDS = 2  # of what is read at once; it changes no bit
 FIRST_PASS = 0.1  # the analysis' share of the progress
 PROGRESS_SECONDS = 0.1  # between two of them
 PUBLISHED_SECONDS = 10.24  # of the pieces in which a result of reference mode is handed over
+PIECE_BYTES = 512 << 10  # of one `made`: the daemon signs one while the next is on its way
 MAX_NESTED = 4  # analyses that may wait for one another
 IDLE_SECONDS = 60.0
 EXIT_BROKEN_DEVICE = 70
@@ -162,6 +165,7 @@ class Made:
     start: int  # output sample
     parts: dict[str, Samples]
     cached: bool
+    more: bool = False  # of the same chunk
 
     @property
     def num_samples(self) -> int:
@@ -283,9 +287,8 @@ class Job:
         return self.source.read(self._pushed, max(stop, self._pushed))
 
     def _take(self, original: Samples, high: Samples) -> None:
-        if self.want == "sound":  # where nothing is added, the original to the bit
-            sound = np.where(high == 0, original, original + high)
-            parts = {"sound": sound.astype(original.dtype, copy=False)}
+        if self.want == "sound":
+            parts = {"sound": _sum(original, high).astype(original.dtype, copy=False)}
         elif self.decision.rate_out == self.sample_rate:
             parts = {"high": high}
         else:
@@ -298,10 +301,11 @@ class Job:
         size, chunk = first.shape[1], self.num_chunks
         hit = self.compute is not None and self.compute.last_cached
         lead = min(size, max(0, self.start - self._done))
-        most = max(1, LIMITS.frame_bytes // (first.shape[0] * first.dtype.itemsize))
+        most = max(1, PIECE_BYTES // (first.shape[0] * first.dtype.itemsize))
         for at in range(lead, max(size, lead + 1), most):
-            cut = {name: part[:, at : min(at + most, size)] for name, part in parts.items()}
-            self._pieces.append(Made(chunk, self._done + at, cut, hit))
+            end = min(at + most, size)
+            cut = {name: part[:, at:end] for name, part in parts.items()}
+            self._pieces.append(Made(chunk, self._done + at, cut, hit, more=end < size))
         self._done += size
         self.num_chunks += 1
 
@@ -318,6 +322,16 @@ class Job:
                 "reference mode takes a whole sound at once and cannot stream; extend a file or an"
                 " array with it, or use the product mode"
             )
+
+
+def _sum(original: Samples, high: Samples) -> Samples:
+    """Both; where nothing is added, the original to the bit (−0.0 included)."""
+    if not high.any():
+        return original
+    sound = original + high
+    if not sound.all():  # only a zero may have lost its sign
+        np.copyto(sound, original, where=high == 0)
+    return sound
 
 
 # ---- the process
@@ -509,8 +523,9 @@ class Worker:
                 self._load(job)
                 self._decide(job, on_step)
                 self._open(job, on_step)
-            if not job.streams:
-                received, complete = job.source.num_samples, True
+            complete = complete or not job.streams
+            if complete:
+                received = job.source.num_samples
             result = job.next(received, complete)
         if isinstance(result, Starved):
             self._pipe.send({"is": "starved", "job": job.id})
@@ -518,6 +533,10 @@ class Worker:
             self._pipe.send({"is": "ended", "job": job.id, "report": self._report(job)})
         else:
             self._send(job, result)
+            while result.more and isinstance(result := job.pop(), Made):
+                on_step()
+                self._send(job, result)
+        self._cache.settle()  # a kill costs the chunk it falls into, and none before
 
     def _send(self, job: Job, made: Made) -> None:
         buffers = []
@@ -537,6 +556,7 @@ class Worker:
                 "parts": list(made.parts),
                 "dtype": name,
                 "cached": made.cached,
+                "more": made.more,
             },
             buffers,
         )
@@ -574,7 +594,10 @@ class Worker:
     def _open(self, job: Job, on_step: Callable[[], None]) -> None:
         engine, settings = self._engine, job.settings
         compute = cached(
-            self._cache, patient(engine, settings), job.model_sha256, lambda: engine.place(settings)
+            self._cache,
+            patient(engine, settings),
+            job.model_sha256,
+            lambda: engine.place(settings),
         )
 
         def wanted(

@@ -7,21 +7,27 @@ for a computation; what comes from there is taken as it arrives, so neither wait
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bridge.errors import BridgeError, WorkerError
 from bridge.pipe import Framer, PipeMessage, pack
 
 SEND_SECONDS = 5.0  # a worker that does not read for so long is no worker any more
 STOP_SECONDS = 1.0
+MAX_LINE_BYTES = 2_000  # of what the worker prints
+MAX_LINES_A_MINUTE = 1_000
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,8 @@ class WorkerLink:
                 self.arguments.command(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what a library prints belongs into the log
+                stdout=subprocess.PIPE,  # what a library prints, and tracebacks: for the log
+                stderr=subprocess.STDOUT,
                 env=_environment(),
             )
         except OSError as error:
@@ -90,6 +97,8 @@ class WorkerLink:
             raise WorkerError(f"no worker can be started: {error.strerror or error}") from error
         finally:
             theirs.close()
+        said = self._process.stdout
+        threading.Thread(target=_log, args=(said,), name="worker's words", daemon=True).start()
         ours.setblocking(False)
         self._pipe, self._outward = ours, ours.dup()
         self._outward.settimeout(SEND_SECONDS)
@@ -193,6 +202,19 @@ class WorkerLink:
         except subprocess.TimeoutExpired:
             return "it closed its pipe"
         return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _log(said: IO[bytes] | None) -> None:
+    """What the worker says, a line each, into the log; as long as it lives, and not without end."""
+    assert said is not None
+    minute, count = time.monotonic(), 0
+    with said:
+        while line := said.readline(MAX_LINE_BYTES):
+            if time.monotonic() - minute > 60:
+                minute, count = time.monotonic(), 0
+            count += 1
+            if count <= MAX_LINES_A_MINUTE:
+                log.warning("worker: %s", line.decode("utf-8", "backslashreplace").rstrip())
 
 
 def _environment() -> dict[str, str]:

@@ -18,7 +18,7 @@ import zmq
 
 from audiosr_core import __version__
 from audiosr_core.errors import AudioSRError
-from bridge.errors import BridgeError, CodedError, ProtocolError, code_of
+from bridge.errors import CODES, BridgeError, CodedError, ProtocolError, code_of
 from bridge.jobs import State
 from bridge.protocol import (
     LIMITS,
@@ -253,7 +253,7 @@ class Control(threading.Thread):
         meta = {
             "code": code_of(error),
             "text": str(error)[:4000],
-            "retryable": isinstance(error, CodedError),
+            "retryable": CODES[code_of(error)].retryable,
             "job": None,
         }
         self._send(session, "error", meta, answers)

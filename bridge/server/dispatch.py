@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError, WorkerError, code_of
-from bridge.jobs import State
+from bridge.jobs import ANALYSIS, State
 from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the worker is killed
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
-ANALYSIS = 0.1  # its share of the progress
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
 WAITING = 3  # commands the worker may have in all
 
@@ -245,6 +244,8 @@ class Dispatch:
         if kind in ("cancelled", "error"):  # the rest of what was asked of it gets no answer
             self._asked = deque(one for one in self._asked if one != name)
             left = 0
+        elif event.get("more"):  # of this answer
+            left = job.asked if job else 0
         else:
             with contextlib.suppress(ValueError):
                 self._asked.remove(name)
@@ -274,8 +275,9 @@ class Dispatch:
         self._work.note(job)
 
     def _made(self, job: Job, event: PipeMessage) -> None:
-        job.chunks_cached += event["chunk"] >= job.chunks_done and bool(event["cached"])
-        job.chunks_done = event["chunk"] + 1
+        if not event["more"]:
+            job.chunks_cached += bool(event["cached"])
+            job.chunks_done = event["chunk"] + 1
         if event["num_samples"]:
             job.position = event["start"] + event["num_samples"]
             meta = {name: event[name] for name in _OF_A_PARTIAL}

@@ -66,7 +66,7 @@ class Job:
     received: int = 0  # input samples
     complete: bool = False
     upload_credit: int = 0  # bytes the client may still send
-    ungranted: int = 0  # bytes that came, whose credit waits for the client to read
+    owed: int = 0  # bytes that came, and were not granted anew yet
 
     opened: str = ""  # the name under which the worker has it open
     asked: int = 0  # commands that the worker has not answered

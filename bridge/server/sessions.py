@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,7 @@ class Session:
     control: Route
     work: Route | None = None
     proven: bool = False  # a message signed with the session's own keys has come
-    outbox: list[list[Any]] = field(default_factory=list)  # of work, while the peer reads slowly
+    outbox: deque[list[Any]] = field(default_factory=deque)  # of work, while the peer reads slowly
 
     @property
     def remote(self) -> bool:

@@ -17,12 +17,12 @@ from pathlib import Path
 import zmq
 
 from bridge.errors import BridgeError
+from bridge.keys import DOMAIN
 
 QUEUED_MESSAGES = 16  # per peer and direction: what a peer that ignores credit can fill
 OVERHEAD_BYTES = 1024  # of CURVE, around a frame
 TOPIC_BYTES = 512  # of a subscription: all that a listener may send
 BIND_SECONDS = 0.5
-ZAP_DOMAIN = b"audiosr-bridge"
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Sockets:
             socket.setsockopt(zmq.CURVE_SERVER, 1)
             socket.setsockopt(zmq.CURVE_PUBLICKEY, listener.curve.public)
             socket.setsockopt(zmq.CURVE_SECRETKEY, listener.curve.secret)
-            socket.setsockopt(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+            socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN.encode())
             socket.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6_000)
         elif not listener.endpoint.startswith("ipc://"):

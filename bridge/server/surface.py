@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from audiosr_core.settings import Settings
 from bridge.instances import MONITORS, Instances
 from bridge.jobs import State
 from bridge.server.shared import Shared
@@ -36,7 +37,7 @@ class Surface:
             "version": status["version"],
             "device": worker.get("device", "none"),
             "model": worker.get("model", "none"),
-            "models": [worker["model"]] if "model" in worker else [],
+            "models": sorted({Settings().model, *([worker["model"]] if "model" in worker else [])}),
             "jobs": waiting,
             "memory_bytes": status["memory_bytes"],
         }

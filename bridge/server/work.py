@@ -34,15 +34,19 @@ from bridge.server.sessions import Route, Session
 from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
 from bridge.server.spools import Spools
+from bridge.spool import spool_path
 
-TICK_MILLISECONDS = 100
+TICK_SECONDS = 0.1
 BURST = 16
+GRANT_BYTES = 512 << 10  # of input that is granted anew at once …
+GRANT_SECONDS = 0.02  # … or what there is, after this long: not a message for every block
+COPIED_BYTES = 64 << 10  # a smaller frame is sooner copied than kept alive
+SLOW_READER_SECONDS = 0.005  # until it is tried again
+PRUNE_SECONDS = 600.0
 KEPT_SECONDS = 24 * 3600.0  # results nobody fetched, and sounds of interrupted jobs
 KEPT_JOBS = 1000  # that have ended, in the list
 OUTBOX_MESSAGES = 256  # for a client that does not read; then it is gone
-DRAIN_MILLISECONDS = 2  # between two tries to hand over what a slow reader did not take
 LOOK_SECONDS = 0.5  # between two looks at what lasts long: old jobs, the sockets' files
-FORGET_SECONDS = 600.0  # between two prunings of the journal
 SETTINGS_BYTES, DECISION_BYTES = 4 << 10, 16 << 10  # of a submit's, as JSON
 REMOTE_SHARE = 4  # one remote key has at most this part of all jobs: 1 / 4
 
@@ -62,8 +66,11 @@ class Work(threading.Thread):
         self._journal = Journal(options.state / runtime_dir.JOURNAL)
         self._asked: deque[Callable[[], None]] = deque()  # by other threads
         self._remote_rebinds = shared.remote_rebinds
-        self._is_draining = False
-        self._next_look, self._next_prune = 0.0, time.monotonic() + FORGET_SECONDS
+        self._notes: deque[Entry] = deque()  # that wait for a quiet moment to be written
+        self._owed: dict[str, Job] = {}  # jobs that have input to be granted anew
+        self._granted_at = self._ticked_at = self._looked_at = 0.0  # monotonic seconds
+        self._pruned_at = time.monotonic()
+        self._slow: dict[str, Session] = {}  # those with something in their outbox
         self.dispatch = Dispatch(self, options)
         self._recover()
 
@@ -120,14 +127,12 @@ class Work(threading.Thread):
             self._stop()
 
     def _step(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self.shared.wake_work.receiver, zmq.POLLIN)
-        for one in self._routers:
-            poller.register(one, zmq.POLLIN)
-        for fileno in self.dispatch.filenos():
-            poller.register(fileno, zmq.POLLIN)
-        ready = dict(poller.poll(DRAIN_MILLISECONDS if self._is_draining else TICK_MILLISECONDS))
-        self.shared.wake_work.clear()
+        poller = self._poller()
+        ready = dict(poller.poll(0 if self._notes else self._patience()))
+        if not ready:
+            self._write_notes()
+        if self.shared.wake_work.receiver in ready:
+            self.shared.wake_work.clear()
         while self._asked:
             with self._net("what another thread asked for"):
                 self._asked.popleft()()
@@ -137,10 +142,25 @@ class Work(threading.Thread):
         for one in list(self._routers):
             if one in ready:
                 receive_all(one, BURST, lambda frames, one=one: self._take(one, frames))  # type: ignore[misc]
+        self._drop_peers()
         self.dispatch.feed()
-        self._tick(time.monotonic())
+        for session in list(self._slow.values()):
+            if self.shared.sessions.get(session.id) is not session:
+                del self._slow[session.id]
+                continue
+            self._drain(session)
+            if not session.outbox:
+                for job in self._jobs_of(session.id):
+                    self.deliver(job)
+        now = time.monotonic()
+        if self._owed and now - self._granted_at >= GRANT_SECONDS:
+            self._grant(*list(self._owed.values()))
+        if now - self._ticked_at >= TICK_SECONDS:
+            self._ticked_at = now
+            self._tick(now)
 
-    def _tick(self, now: float) -> None:
+    def _drop_peers(self) -> None:
+        """As control does, at once."""
         if self._rebinds != self.shared.rebinds:
             self._rebinds = self.shared.rebinds
             self._routers.rebind()
@@ -148,18 +168,30 @@ class Work(threading.Thread):
         if self._remote_rebinds != self.shared.remote_rebinds:
             self._remote_rebinds = self.shared.remote_rebinds
             self._routers.rebind(only_remote=True)
-        self._is_draining = False
-        for session in self.shared.sessions.everyone():
-            if session.outbox:
-                self._drain(session)
-                self._is_draining |= bool(session.outbox)
-                if not session.outbox:
-                    for job in self._jobs_of(session.id):
-                        self._grant(session, job)
-                        self.deliver(job)
+
+    def _poller(self) -> zmq.Poller:
+        poller = zmq.Poller()
+        poller.register(self.shared.wake_work.receiver, zmq.POLLIN)
+        for one in self._routers:
+            poller.register(one, zmq.POLLIN)
+        for fileno in self.dispatch.filenos():
+            poller.register(fileno, zmq.POLLIN)
+        return poller
+
+    def _patience(self) -> int:
+        """Milliseconds until something must be looked at again."""
+        seconds = TICK_SECONDS
+        if self._slow:
+            seconds = SLOW_READER_SECONDS
+        elif self._owed:
+            seconds = GRANT_SECONDS
+        return round(1000 * seconds)
+
+    def _tick(self, now: float) -> None:
+        self._write_notes()
         self.dispatch.tick(now)
-        if now >= self._next_look:
-            self._next_look = now + LOOK_SECONDS
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
             self._look(now)
 
     def _look(self, now: float) -> None:
@@ -173,10 +205,7 @@ class Work(threading.Thread):
             if job.held_until is not None and now >= job.held_until:
                 job.held_until = None
                 self.cancel(job.id)
-        self._forget()
-        if now >= self._next_prune:
-            self._next_prune = now + FORGET_SECONDS
-            self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
+        self._forget(now)
 
     def _shed(self) -> None:
         """Memory is full: clients that do not take their results have had their time."""
@@ -209,6 +238,7 @@ class Work(threading.Thread):
                     text = "the daemon stopped; submit the job again"
                     self.send_error(session, job.id, CodedError("E_STOPPING", text))
                 self.note(job)
+        self._write_notes()
         self._spools.close()
         self._journal.close()
         for session in self.shared.sessions.everyone():
@@ -241,6 +271,8 @@ class Work(threading.Thread):
             return self.send_error(session, None, error, error.answers)
         session.work = Route(socket, frames[0].bytes)
         session.heard, session.proven = time.monotonic(), True
+        if session.outbox and session.id not in self._slow:  # its connection was gone meanwhile
+            self._drain(session)
         try:
             kind = TYPES[message.type]
             if kind.socket != "work" or kind.sender != "client":
@@ -274,6 +306,7 @@ class Work(threading.Thread):
 
     def _submit(self, session: Session, message: Message) -> None:
         spec = {name: message.meta[name] for name in TYPES["submit"].fields if name in message.meta}
+        spool_path(self._spools.folder, spec["job"])  # JobError for a name that is none
         for name, most in (("settings", SETTINGS_BYTES), ("decision", DECISION_BYTES)):
             if (size := len(json.dumps(spec.get(name)))) > most:
                 raise SettingsError(f"{name} may have {most} bytes as JSON, got {size}")
@@ -295,7 +328,10 @@ class Work(threading.Thread):
             self._again(session, job, spec)
         job.session, job.held_until = session.id, None
         job.credit = min(spec["credit_bytes"], self.shared.options.limits.credit_bytes)
-        job.upload_credit, job.ungranted = self.shared.options.limits.credit_bytes, 0
+        job.upload_credit, job.owed = self.shared.options.limits.credit_bytes, 0
+        self.note(job)
+        if job.policy == "finish":  # what is accepted now is finished, whatever happens
+            self._write_notes()
         self.send(
             session,
             "accepted",
@@ -310,7 +346,6 @@ class Work(threading.Thread):
         )
         if job.plan_values is not None and not job.ended:
             self.send(session, "decided", decided(job))
-        self.note(job)
         self.deliver(job)
 
     def _admit(self, session: Session, spec: dict[str, Any]) -> Job:
@@ -442,10 +477,7 @@ class Work(threading.Thread):
         job.received = spool.received
         if message["last"] and announced is not None and job.received != announced:
             raise ProtocolError(f"{announced} samples were announced, {job.received} came")
-        session = self.shared.sessions.get(job.session or "")
-        if session is not None and size:
-            job.ungranted += size
-            self._grant(session, job)
+        self._owe(job, size)
         if message["last"]:
             spool.finish()
             job.complete = True
@@ -454,12 +486,27 @@ class Work(threading.Thread):
             self.note(job)
         job.parked = job.parked and job.received <= job.parked_at and not job.complete
 
-    def _grant(self, session: Session, job: Job) -> None:
-        """Credit for what has been written; a client that does not read gets no more of it."""
-        if job.ungranted and not session.outbox:
-            size, job.ungranted = job.ungranted, 0
-            job.upload_credit += size
-            self.send(session, "granted", {"job": job.id, "bytes": size})
+    def _owe(self, job: Job, size: int) -> None:
+        if not self._owed:
+            self._granted_at = time.monotonic()
+        job.owed += size
+        if job.owed:
+            self._owed[job.id] = job
+        if job.owed >= GRANT_BYTES:
+            self._grant(job)
+
+    def _grant(self, *jobs: Job) -> None:
+        """What was taken of their input may be sent again, by clients that read."""
+        for job in jobs:
+            session = self.shared.sessions.get(job.session or "")
+            if session is not None and session.outbox and not job.ended:
+                continue
+            self._owed.pop(job.id, None)
+            size, job.owed = job.owed, 0
+            if session is not None and not job.complete:
+                job.upload_credit += size
+                self.send(session, "granted", {"job": job.id, "bytes": size})
+        self._granted_at = time.monotonic()
 
     def _close(self, job: Job) -> None:
         """The client has what it wanted; an unfinished job is cancelled."""
@@ -481,6 +528,7 @@ class Work(threading.Thread):
     def _detach(self, job: Job) -> None:
         job.session = None
         if job.ended:
+            job.outputs.clear()  # submitted again, it comes from the cache
             return
         policy = job.policy
         if policy == "finish" and (job.complete or job.is_stream):
@@ -531,15 +579,15 @@ class Work(threading.Thread):
         self.queue.remove(job.id)
         self.dispatch.close(job)
         job.outputs.append(Output("final", {"job": job.id, "report": report}))
-        self.note(job)
         self.deliver(job)
+        self.note(job)
         if job.is_stream:
             self._drop_spool(job)
 
     def _drop_spool(self, job: Job) -> None:
         self._spools.remove(job.id)
 
-    def _forget(self) -> None:
+    def _forget(self, now: float) -> None:
         """Jobs that ended long ago, and what they left."""
         ended = [j for j in self.jobs.values() if j.ended and j.session is None]
         old = [j for j in ended if time.time() - j.updated > KEPT_SECONDS]
@@ -548,6 +596,9 @@ class Work(threading.Thread):
             self._drop_spool(job)
             with self._lock:
                 self.jobs.pop(job.id, None)
+        if now - self._pruned_at > PRUNE_SECONDS:
+            self._pruned_at = now
+            self._journal.prune(KEPT_SECONDS, KEPT_JOBS)
 
     # ---- what goes
 
@@ -586,7 +637,8 @@ class Work(threading.Thread):
         frames = session.work_out.frames(type, meta, audio, answers)
         session.work_out.sent()
         session.outbox.append(frames)
-        self._drain(session)
+        if len(session.outbox) == 1 or session.id not in self._slow:
+            self._drain(session)
         return True
 
     def send_error(
@@ -610,14 +662,16 @@ class Work(threading.Thread):
             frames = session.outbox[0]
             try:
                 session.work.socket.send_multipart(
-                    [session.work.peer, *frames], zmq.NOBLOCK, copy=len(frames) <= 4
+                    [session.work.peer, *frames], zmq.NOBLOCK, copy=len(frames[-1]) < COPIED_BYTES
                 )
             except zmq.Again:
+                self._slow[session.id] = session
                 return
             except zmq.ZMQError:  # its connection is gone; it comes again, or falls silent
                 session.work = None
-                return
-            session.outbox.pop(0)
+                break
+            session.outbox.popleft()
+        self._slow.pop(session.id, None)
 
     def tell_progress(self, job: Job, now: float, force: bool = False) -> None:
         """To its client and to all who listen, ten times a second at most."""
@@ -651,16 +705,25 @@ class Work(threading.Thread):
         return self._spools[job.id].path
 
     def note(self, job: Job) -> None:
-        """Its state, on disk and to all who listen."""
-        self._journal.put(
+        """Its state, to all who listen, and on disk as soon as nothing else is waiting."""
+        self._notes.append(
             Entry(
                 job.id, job.owner, job.spec, job.state, job.priority,
                 job.spec["source"], job.spec.get("path"), job.chunks_done,
                 job.plan.num_chunks if job.plan else None, *(job.error or (None, None)),
             )
         )  # fmt: skip
-        log.info("job", extra={"job": job.id, "state": str(job.state), "error": job.error})
         self.tell_progress(job, time.monotonic(), force=True)
+
+    def _write_notes(self) -> None:
+        latest: dict[str, Entry] = {}
+        while self._notes:
+            entry = self._notes.popleft()
+            latest[entry.job] = entry
+            extra = {"job": entry.job, "state": str(entry.state), "error": entry.error_code}
+            log.info("job", extra=extra)
+        for entry in latest.values():
+            self._journal.put(entry)
 
     # ---- after a restart
 

@@ -172,6 +172,13 @@ def test_what_goes_wrong_at_a_chunk_is_told_and_ends_only_that_job(engine, code)
         np.testing.assert_array_equal(wire.result(begin(wire, sound))[0], echo_of(sound))
 
 
+def test_a_bug_leaves_its_traceback_in_the_log():
+    with spoken(engine="buggy") as (running, wire):
+        begin(wire, noise(1.0))
+        assert "ZeroDivisionError" in wire.until("error")["text"]
+        wait_for(lambda: "bridge_engines.py" in running.log())
+
+
 def test_memory_that_runs_out_is_tried_again_with_less(tmp_path):
     with spoken(engine="oom", BRIDGE_TEST_FLAG=tmp_path / "flag") as (_, wire):
         sound = noise(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -91,7 +92,7 @@ def test_a_daemon_in_the_foreground_is_the_process_itself():
         "lifecycle.MODULE = 'tests.support.stand_in_daemon';"
         "sys.exit(run(['daemon', 'start', '--foreground', '--device', 'cpu']))"
     )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+    with _killed(subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)) as process:
         assert lifecycle.wait_until(lambda: lifecycle.find() is not None, 30)
         assert lifecycle.find().pid == process.pid
         assert flags_of_daemon() == ["--device=cpu"]
@@ -195,20 +196,34 @@ def test_a_line_that_is_no_event_is_shown_as_it_is(line):
     assert readable(line) == line
 
 
-def test_a_log_is_followed_over_a_rotation(home):
+@contextlib.contextmanager
+def _killed(process):
+    """The process, which does not outlive the test."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("rotated_at_once", [False, True])
+def test_a_log_is_followed_over_a_rotation(rotated_at_once, home):
     (home / "state").mkdir()
     path = home / "state" / "daemon.log"
     path.write_text(log_line(0))
     command = [sys.executable, "-m", "plugin_host.cli", "daemon", "logs", "-f"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with _killed(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout.readline() == "T info e0 job=0\n"
         with open(path, "a") as file:
             file.write(log_line(1)[:20])
             file.flush()
             file.write(log_line(1)[20:])
-        assert process.stdout.readline() == "T info e1 job=1\n"
+        if not rotated_at_once:
+            assert process.stdout.readline() == "T info e1 job=1\n"
         os.replace(path, path.with_name("daemon.log.1"))
         path.write_text(log_line(2))
+        if rotated_at_once:
+            assert process.stdout.readline() == "T info e1 job=1\n"
         assert process.stdout.readline() == "T info e2 job=2\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -20,14 +21,14 @@ from bridge.connection import Connection, DaemonLock, is_stale
 from bridge.errors import BridgeError, NoDaemonError
 
 ROOT = Path(__file__).parents[2]
-MODULE = "tests.support.stand_in_daemon"
+STAND_IN = "tests.support.stand_in_daemon"  # can be stubborn, mute or broken
 
 pytestmark = pytest.mark.timeout(120)
 
-CLIENT = f"""
+CLIENT = """
 import json, sys
 from bridge import lifecycle
-found = lifecycle.connect_or_start(40, sys.argv[1:], {MODULE!r})
+found = lifecycle.connect_or_start(60, (), sys.argv[1])
 print(json.dumps([found.pid, found.key]), flush=True)
 """
 
@@ -38,23 +39,57 @@ def runtime(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("run")
     folder.chmod(0o700)
     monkeypatch.setenv("AUDIOSR_BRIDGE_RUNTIME_DIR", str(folder))
+    for one in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"AUDIOSR_BRIDGE_{one}_DIR", str(folder.with_suffix("." + one.lower())))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     yield folder
-    while holder := DaemonLock(folder / "daemon.lock").held_by():
-        if holder.pid:
-            psutil.Process(holder.pid).kill()
-        time.sleep(0.01)
+    lifecycle.wait_until(lambda: not _kill_all(), 20)
 
 
-def start(*arguments: str, timeout: float = 40.0) -> Connection:
-    return lifecycle.connect_or_start(timeout, arguments, MODULE)
+@pytest.fixture(params=["bridge.daemon", STAND_IN])
+def module(request) -> str:
+    return request.param
 
 
-def client(*arguments: str, **other) -> subprocess.Popen:
+def start(*arguments: str, module: str = STAND_IN, timeout: float = 40.0) -> Connection:
+    return lifecycle.connect_or_start(timeout, arguments, module)
+
+
+def client(module: str = STAND_IN, **other) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", CLIENT, *arguments],
+        [sys.executable, "-c", CLIENT, module],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **other,
     )  # fmt: skip
+
+
+def daemons(module: str) -> list[int]:
+    """The pids of all that run in this test's folder."""
+    found = []
+    for process in _all():
+        with contextlib.suppress(psutil.Error):
+            if module in process.cmdline() and "-m" in process.cmdline():
+                found.append(process.pid)
+    return found
+
+
+def _all() -> list[psutil.Process]:
+    """Every process of this test but ourselves, those on their way to be a daemon too."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            mine = process.environ().get("AUDIOSR_BRIDGE_RUNTIME_DIR") == str(_folder())
+            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _kill_all() -> int:
+    """How many there still were."""
+    found = _all()
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    return len(found)
 
 
 def status(pid: int) -> dict[str, str]:
@@ -70,34 +105,33 @@ def test_nothing_runs_until_it_is_started_and_asking_makes_nothing(runtime, monk
     assert not (tmp_path / "none").exists()
 
 
-def test_a_daemon_is_started_once_and_found_ever_after():
-    one = start()
+def test_a_daemon_is_started_once_and_found_ever_after(module):
+    one = start(module=module)
     assert lifecycle.find() == one
-    assert start() == one
+    assert start(module=module) == one
 
 
-def test_twenty_clients_at_once_give_one_daemon(tmp_path):
-    clients = [client("--log", str(tmp_path / "log")) for _ in range(20)]
+def test_twenty_clients_at_once_give_one_daemon(module):
+    clients = [client(module) for _ in range(20)]
     answers = [one.communicate(timeout=100) for one in clients]
     assert [one.returncode for one in clients] == [0] * 20, answers
     assert len({out for out, _ in answers}) == 1
-    assert json.loads(answers[0][0])[0] == int((tmp_path / "log").read_text())
+    assert daemons(module) == [json.loads(answers[0][0])[0]]
 
 
-def test_twenty_daemons_at_once_are_one_and_the_others_end_quietly(tmp_path):
-    command = [sys.executable, "-m", MODULE, "--detach", "--log", str(tmp_path / "log")]
-    daemons = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(20)]
-    said = [one.communicate(timeout=100)[1] for one in daemons]
-    assert [one.returncode for one in daemons] == [0] * 20
+def test_twenty_daemons_at_once_are_one_and_the_others_end_quietly(module):
+    command = [sys.executable, "-m", module, "--detach"]
+    started = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(20)]
+    said = [one.communicate(timeout=100)[1] for one in started]
+    assert [one.returncode for one in started] == [0] * 20
     assert said == [b""] * 20
-    assert len((tmp_path / "log").read_text().split()) == 1
-    assert lifecycle.find().pid == int((tmp_path / "log").read_text())
+    assert lifecycle.wait_until(lambda: daemons(module) == [lifecycle.find().pid], 20)
 
 
-def test_after_any_death_the_next_client_gets_a_new_daemon():
+def test_after_any_death_the_next_client_gets_a_new_daemon(module):
     seen = set()
     for _ in range(5):
-        connection = start()
+        connection = start(module=module)
         assert connection.key not in seen
         seen.add(connection.key)
         psutil.Process(connection.pid).kill()
@@ -114,8 +148,8 @@ def test_a_starter_that_is_killed_keeps_nobody_from_starting(runtime):
     assert start().pid is not None
 
 
-def test_a_daemon_outlives_its_starter_and_the_whole_group_of_it():
-    one = client(start_new_session=True)
+def test_a_daemon_outlives_its_starter_and_the_whole_group_of_it(module):
+    one = client(module, start_new_session=True)
     pid, _ = json.loads(one.stdout.readline())
     os.killpg(one.pid, signal.SIGKILL) if one.poll() is None else None
     one.communicate(timeout=20)
@@ -127,7 +161,7 @@ def test_a_daemon_outlives_its_starter_and_the_whole_group_of_it():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc")
-def test_a_daemon_has_nothing_of_its_starter(tmp_path):
+def test_a_daemon_has_nothing_of_its_starter(module, tmp_path):
     def hostile() -> None:
         """As the audio thread of a host might be when it starts a program."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -144,9 +178,7 @@ def test_a_daemon_has_nothing_of_its_starter(tmp_path):
 
     with open(tmp_path / "project", "wb") as project:
         os.set_inheritable(project.fileno(), True)
-        one = client(
-            "--log", str(tmp_path / "log"), preexec_fn=hostile, cwd=tmp_path, close_fds=False
-        )
+        one = client(module, preexec_fn=hostile, cwd=tmp_path, close_fds=False)
         out, error = one.communicate(timeout=60)
     assert one.returncode == 0, error
     pid, _ = json.loads(out)
@@ -162,7 +194,7 @@ def test_a_daemon_has_nothing_of_its_starter(tmp_path):
         assert soft == hard, name
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     files = [os.readlink(f"/proc/{pid}/fd/{one}") for one in os.listdir(f"/proc/{pid}/fd")]
-    assert [one for one in files if "project" in one or one.startswith("pipe:")] == []
+    assert [one for one in files if "project" in one] == []
     assert sorted(os.readlink(f"/proc/{pid}/fd/{one}") for one in "012") == ["/dev/null"] * 3
     psutil.Process(pid).terminate()  # the signal that was blocked and ignored
     assert lifecycle.wait_until(lambda: lifecycle.find() is None, 10)
@@ -198,6 +230,12 @@ def test_a_host_that_is_no_python_is_never_started_as_one(monkeypatch):
         lifecycle.start_detached()
 
 
+def test_a_daemon_finds_the_package_where_its_starter_found_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.chdir(tmp_path)
+    assert start().pid
+
+
 def test_what_lies_where_we_are_is_not_imported(tmp_path, monkeypatch):
     (tmp_path / "bridge").mkdir()
     (tmp_path / "bridge" / "__init__.py").write_text("raise SystemExit('fell for it')")
@@ -213,8 +251,8 @@ def _folder() -> Path:
     return Path(os.environ["AUDIOSR_BRIDGE_RUNTIME_DIR"])
 
 
-def test_a_daemon_ends_in_time_when_it_is_told():
-    connection = start()
+def test_a_daemon_ends_in_time_when_it_is_told(module):
+    connection = start(module=module)
     began = time.monotonic()
     lifecycle.stop(connection)
     assert time.monotonic() - began < lifecycle.TERM_SECONDS

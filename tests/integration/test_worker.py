@@ -68,9 +68,10 @@ class Talk:
 
     def rest(self, job: str = "j") -> tuple[list[PipeMessage], dict[str, Any]]:
         """All pieces that are left, and the report."""
-        pieces = []
+        pieces: list[PipeMessage] = []
         while True:
-            self.say("next", job, received=0, complete=True)
+            if not pieces or not pieces[-1]["more"]:
+                self.say("next", job, received=0, complete=True)
             message = self.hear("made", "ended", "error", job=job)
             if message["is"] == "ended":
                 return pieces, message["report"]
@@ -121,12 +122,13 @@ def noise(num_samples: int, num_channels: int = 2, dtype: Any = np.float32) -> S
     return (random.standard_normal((num_channels, num_samples)) / 8).astype(dtype)
 
 
-def spooled(folder: Path, x: Sound, job: str = "j", whole: bool = True) -> dict[str, Any]:
+def spooled(folder: Path, x: Sound, job: str = "j") -> dict[str, Any]:
+    """The source of a sound that has arrived."""
     dtype = "f8" if x.dtype == np.float64 else "f4"
+    Spool(folder, job, x.shape[0], dtype).remove()
     with Spool(folder, job, x.shape[0], dtype) as spool:
-        spool.append(x, spool.received)
-        if whole:
-            spool.finish()
+        spool.append(x, 0)
+        spool.finish()
         return {"kind": "spool", "path": str(spool.path), "dtype": dtype, "num_samples": None}
 
 
@@ -630,7 +632,7 @@ def test_a_chunk_larger_than_a_frame_comes_in_pieces(start, tmp_path, monkeypatc
     talk.say("analyse")
     talk.hear("decided")
     pieces, report = talk.rest()
-    assert [one["chunk"] for one in pieces] == [0, 0, 1, 1]
+    assert [one["chunk"] for one in pieces] == [0, 0, 1]
     assert all(len(one.audio[0]) <= LIMITS.frame_bytes for one in pieces)
     assert report["chunks"] == 2
     np.testing.assert_array_equal(joined(pieces), echo_of(x))

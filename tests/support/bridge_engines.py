@@ -17,7 +17,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +120,17 @@ class FakeEngine:
     def __init__(
         self, device: str = "auto", precision: str = "auto", allow_cpu: bool = False
     ) -> None:
-        self._loaded = False
+        self._loaded: set[str] = set()
         self.relieved = 0
 
     def is_loaded(self, settings: Settings) -> bool:
-        return self._loaded
+        return settings.model in self._loaded
 
     def load(self, settings: Settings) -> str:
         if settings.model == "missing":
             raise ModelError("there is no model 'missing'; choose another")
         time.sleep(_number("LOAD_SECONDS", 0.0))
-        self._loaded = True
+        self._loaded.add(settings.model)
         return "test"
 
     def model_sha256(self, settings: Settings) -> str:
@@ -228,6 +228,13 @@ class Identity(FakeEngine):
     """Adds nothing."""
 
 
+class Passthrough(Identity):
+    """Adds nothing and says so: nothing of it is kept in the chunk cache."""
+
+    def _decide(self, sample_rate: int, num_channels: int) -> FakeDecision:
+        return replace(super()._decide(sample_rate, num_channels), extends=False)
+
+
 class Echo(FakeEngine):
     """Adds a little of the input; see `echo_of`."""
 
@@ -291,7 +298,7 @@ class Buggy(Echo):
             raise ZeroDivisionError("a bug in a test")
 
 
-identity, echo, slow, stuck = Identity, Echo, Slow, Stuck
+identity, passthrough, echo, slow, stuck = Identity, Passthrough, Echo, Slow, Stuck
 oom, nan, crashing, buggy = OutOfMemory, NotANumber, Crashing, Buggy
 
 

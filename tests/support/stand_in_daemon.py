@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 import threading
-from pathlib import Path
 
 import psutil
 
@@ -30,7 +29,6 @@ def main() -> None:
         parser.add_argument(flag, action="store_true")
     for flag in ("--keep-alive", "--idle-exit", "--osc", "--cache-bytes", "--device", "--listen"):
         parser.add_argument(flag)
-    parser.add_argument("--log", type=Path)
     arguments = parser.parse_args()
 
     lifecycle.reset_inherited()
@@ -50,9 +48,6 @@ def main() -> None:
         if not lock.acquire():
             announcement.ready()
             return
-        if arguments.log:
-            with open(arguments.log, "a") as file:
-                file.write(f"{os.getpid()}\n")
         connection = Connection(
             endpoints=Endpoints.local(folder),
             key=secrets.token_hex(32),

@@ -249,9 +249,11 @@ def test_what_moved_to_another_device_is_not_kept_under_the_first(tmp_path):
     cache = ChunkCache(tmp_path, 1 << 20)
     one = cached(cache, compute, "sha", lambda: place[0])
     one(None, PLAN, 0, PIECE, DECISION, Settings())
+    cache.settle()
     assert list(tmp_path.iterdir()) == []
     one(None, PLAN, 0, PIECE, DECISION, Settings())
     assert not one.last_cached
+    cache.settle()
     one(None, PLAN, 0, PIECE, DECISION, Settings())
     assert one.last_cached
     assert one.hits == 1
@@ -268,9 +270,11 @@ def test_the_walk_gives_the_same_samples_from_the_cache(tmp_path, cutoff):
     expected = engine.extend(Audio(x, rate), settings).samples
     decision = engine.analyse([x], lambda a, b: x[:, a:b], rate, 2, settings)
     for hits in (0, None):
-        compute = cached(ChunkCache(tmp_path, 1 << 30), high_band, "sha", lambda: "cpu")
+        cache = ChunkCache(tmp_path, 1 << 30)
+        compute = cached(cache, high_band, "sha", lambda: "cpu")
         stream = engine.open(rate, 2, settings, decision, compute=compute)
         made = np.concatenate([stream.push(x), stream.flush()], axis=1)
+        cache.settle()
         np.testing.assert_array_equal(made, expected)
         wanted = stream.plan.num_chunks(x.shape[1]) if hits is None else hits
         assert compute.hits == wanted

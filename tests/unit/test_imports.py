@@ -18,6 +18,8 @@ HEAVY = ("torch", "scipy", "zmq", "pedalboard", "matplotlib")
         "import audiosr_core",
         "import audiosr_core.presets, audiosr_core.settings",
         "import bridge",
+        "import bridge.runtime_dir, bridge.connection, bridge.lifecycle",
+        "import bridge.journal, bridge.log",
         "import plugin_host.cli",
         "from plugin_host.cli.app import run; run(['extend', '--help'])",
         "from plugin_host.cli.app import run; run(['presets', 'list'])",

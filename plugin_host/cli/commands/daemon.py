@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -155,11 +155,8 @@ def logs(
     if not path.exists() and not follow:
         say(f"there is no log yet at {path}")
         return
-    for line in _last(path, lines):
+    for line in _lines(path, lines, follow):
         write(line if json else readable(line))
-    if follow:
-        for line in _coming(path):
-            write(line if json else readable(line))
 
 
 @app.command()
@@ -271,46 +268,40 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"' if re.search(r"[\s\"'\\;]", text) else escaped
 
 
-def _last(path: Path, count: int) -> list[str]:
-    """The last lines, those of the file before the last rotation included."""
-    lines: deque[str] = deque(maxlen=count)
-    for one in (path.with_name(f"{path.name}.1"), path):
-        try:
-            with open(one, encoding="utf-8", errors="replace") as file:
-                lines.extend(line.rstrip("\n") for line in file)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise FileError(f"{one} cannot be read: {error.strerror}") from error
-    return list(lines)
-
-
-def _coming(path: Path) -> Iterator[str]:
-    """Lines as they are written, over rotations; ends with an interruption."""
-    file = None
+def _lines(path: Path, count: int, follow: bool) -> Iterator[str]:
+    """The last lines, over one rotation; then those that come, until an interruption."""
+    file = _opened(path)
     try:
-        try:
-            file = open(path, encoding="utf-8", errors="replace")  # noqa: SIM115
-            file.seek(0, os.SEEK_END)
-        except FileNotFoundError:
-            pass
-        part = ""
-        while True:
-            if file is not None and (text := file.read()):
-                *whole, part = (part + text).split("\n")
-                yield from whole
-                continue
+        *whole, part = (file.read() if file else "").split("\n")
+        if older := _opened(path.with_name(f"{path.name}.1")):
+            with older:
+                whole = older.read().split("\n")[:-1] + whole
+        yield from deque(whole, maxlen=count)
+        while follow:
             time.sleep(FOLLOW_SECONDS)
-            try:
-                if file is None or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                    rest = file.read() if file is not None else ""
-                    *whole, part = (part + rest).split("\n")
-                    yield from whole
-                    if file is not None:
-                        file.close()
-                    file, part = open(path, encoding="utf-8", errors="replace"), ""  # noqa: SIM115
-            except FileNotFoundError:
-                continue
+            rotated = file is None or not _is_at(file, path)  # before the last look at the old one
+            *whole, part = (part + (file.read() if file else "")).split("\n")
+            yield from whole
+            if rotated and (new := _opened(path)):
+                if file:
+                    file.close()
+                file, part = new, ""
     finally:
-        if file is not None:
+        if file:
             file.close()
+
+
+def _opened(path: Path) -> TextIO | None:
+    try:
+        return open(path, encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False

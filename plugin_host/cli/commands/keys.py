@@ -65,6 +65,8 @@ def create(
             raise OutputExistsError(f"{output} exists already; choose another name") from error
         raise
     say(f"{output} lets {name} in at {endpoints.control}; bring it there by a safe way")
+    if running is not None and any(one.endswith(":0") for one in lifecycle.arguments_of(running)):
+        say("note: this port is another one after the next start; choose one with --listen")
 
 
 @app.command("list")
