@@ -84,8 +84,7 @@ class WorkerLink:
         if self._process is not None:
             raise BridgeError("this worker was started already; make another link")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         try:
             self._process = subprocess.Popen(
                 self.arguments.command(theirs.fileno()),
