@@ -265,9 +265,7 @@ def test_clients_that_never_read_take_no_memory_and_hold_up_nobody():
         for wire in lazy:
             for i in range(16):
                 job = f"{name()[:20]}{i}"
-                wire.send(
-                    "work", "submit", SUBMIT | {"job": job, "num_samples": sound.shape[1]}
-                )
+                wire.send("work", "submit", SUBMIT | {"job": job, "num_samples": sound.shape[1]})
                 frame, _ = audio_frame(sound)
                 meta = {
                     "job": job, "start": 0, "num_channels": 2, "num_samples": sound.shape[1],
@@ -346,9 +344,10 @@ def test_audio_for_what_has_ended_is_an_error_and_no_more():
 
 def test_a_client_that_leaves_just_before_the_end_is_no_trouble():
     """Held while the worker still says that the job has ended."""
-    with attacked(
-        engine="slow", BRIDGE_TEST_STEP_SECONDS=0.05, BRIDGE_TEST_STEPS=4
-    ) as one, Wire(one.connection()) as other:
+    with (
+        attacked(engine="slow", BRIDGE_TEST_STEP_SECONDS=0.05, BRIDGE_TEST_STEPS=4) as one,
+        Wire(one.connection()) as other,
+    ):
         for wait in (0.1, 0.3, 0.45, 0.6):
             job = name()
             with Wire(one.connection()) as wire:
