@@ -240,12 +240,13 @@ def test_who_sends_without_credit_loses_the_job():
         wire.hello()
         job = name()
         wire.submit(job, source="stream", num_samples=None)
-        for i in range(5000):
-            wire.audio(job, np.zeros((2, 1), np.float32), i, last=False)
+        bad = SUBMIT | {"job": name(), "settings": {"x" * 3_900: 1}}
+        for _ in range(150):  # their long answers find no room where nobody reads
+            wire.send("work", "submit", bad)
         for i in range(4):
-            wire.audio(job, np.zeros((2, MIB), np.float32), 5000 + i * MIB, last=False)
-        assert wire.until("error")["code"] == "E_CREDIT"
-        assert wire.until("error")["code"] == "E_JOB"  # the next one is for nobody
+            wire.audio(job, np.zeros((2, MIB), np.float32), i * MIB, last=False)
+        codes = [wire.until("error")["code"] for _ in range(152)]
+        assert codes == ["E_SETTINGS"] * 150 + ["E_CREDIT", "E_JOB"]
         assert wire.ask("list_jobs")["jobs"][0]["state"] == "failed"
 
 
@@ -265,9 +266,7 @@ def test_clients_that_never_read_take_no_memory_and_hold_up_nobody():
         for wire in lazy:
             for i in range(16):
                 job = f"{name()[:20]}{i}"
-                wire.send(
-                    "work", "submit", SUBMIT | {"job": job, "num_samples": sound.shape[1]}
-                )
+                wire.send("work", "submit", SUBMIT | {"job": job, "num_samples": sound.shape[1]})
                 frame, _ = audio_frame(sound)
                 meta = {
                     "job": job, "start": 0, "num_channels": 2, "num_samples": sound.shape[1],
@@ -346,9 +345,10 @@ def test_audio_for_what_has_ended_is_an_error_and_no_more():
 
 def test_a_client_that_leaves_just_before_the_end_is_no_trouble():
     """Held while the worker still says that the job has ended."""
-    with attacked(
-        engine="slow", BRIDGE_TEST_STEP_SECONDS=0.05, BRIDGE_TEST_STEPS=4
-    ) as one, Wire(one.connection()) as other:
+    with (
+        attacked(engine="slow", BRIDGE_TEST_STEP_SECONDS=0.05, BRIDGE_TEST_STEPS=4) as one,
+        Wire(one.connection()) as other,
+    ):
         for wait in (0.1, 0.3, 0.45, 0.6):
             job = name()
             with Wire(one.connection()) as wire:
@@ -397,8 +397,9 @@ def test_paths_that_are_no_sounds_are_refused_and_nothing_of_them_is_told(zoo):
         "line\nbreak\x1b[31m.wav", "x" * 300,
     ]  # fmt: skip
     devices = [
-        "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/stdin", "/dev/fd/0", "/proc/self/mem",
-        "/proc/self/environ", "/proc/self/maps", "/proc/kmsg", "/sys/kernel/notes", "/etc/shadow",
+        "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/stdin", "/dev/fd/0",
+        "/proc/self/mem", "/proc/self/environ", "/proc/self/maps", "/proc/kmsg",
+        "/sys/kernel/notes", "/etc/shadow",
         "/proc/self/root/etc/passwd", "/", "//", "/dev/../etc/passwd",
     ]  # fmt: skip
     with attacked() as one, Wire(one.connection()) as wire:

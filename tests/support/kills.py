@@ -1,8 +1,8 @@
 """`kill -9` of daemon, worker or both while jobs run; nothing but the running chunk may be lost.
 
-    clients   submit ──✗ submit again ──✗ submit again ── result, bit-equal
-    killer           9                 9
-    counted   chunks begun ≤ chunks there are + kills
+clients   submit ──✗ submit again ──✗ submit again ── result, bit-equal
+killer           9                 9
+counted   chunks begun ≤ chunks there are + kills
 """
 
 from __future__ import annotations
