@@ -32,6 +32,7 @@ from tests.support.attack import (
     patient_wire,
     serves,
     snapshot,
+    until,
     wait_for,
 )
 from tests.support.bridge_engines import echo_of
@@ -339,7 +340,7 @@ def test_a_pickle_under_any_name_is_never_unpickled(folder):
             wire.submit(name(), source="path", path=f"{folder}/sound.{end}")
             assert wire.until("error")["code"] in ("E_FILE", "E_AUDIO")
         np.testing.assert_array_equal(extend(wire, sound)[0], echo_of(sound))
-        chunks = [path for path in (folder / "cache" / "chunks").iterdir()]
+        chunks = list((folder / "cache" / "chunks").iterdir())
         assert len(chunks) == 30
         for path in chunks:  # now those that will be looked for
             path.write_bytes(bomb)
@@ -405,7 +406,7 @@ def test_weights_that_lie_or_are_pickles_end_the_job_and_run_nothing(folder):
             answer = wire.submit(job, num_samples=4800, settings={"model": id})
             if answer.type != "error":
                 wire.upload(job, sound)
-                answer = wire.until("error", "final", timeout=60)
+                answer = until(wire, "error", "final")
             assert answer.type == "error", id
             assert answer["code"] in ("E_MODEL", "E_DEVICE"), (id, dict(answer.meta))
             assert len(answer["text"]) < 1000

@@ -240,12 +240,13 @@ def test_who_sends_without_credit_loses_the_job():
         wire.hello()
         job = name()
         wire.submit(job, source="stream", num_samples=None)
-        for i in range(5000):
-            wire.audio(job, np.zeros((2, 1), np.float32), i, last=False)
+        bad = SUBMIT | {"job": name(), "settings": {"x" * 3_900: 1}}
+        for _ in range(150):  # their long answers find no room where nobody reads
+            wire.send("work", "submit", bad)
         for i in range(4):
-            wire.audio(job, np.zeros((2, MIB), np.float32), 5000 + i * MIB, last=False)
-        assert wire.until("error")["code"] == "E_CREDIT"
-        assert wire.until("error")["code"] == "E_JOB"  # the next one is for nobody
+            wire.audio(job, np.zeros((2, MIB), np.float32), i * MIB, last=False)
+        codes = [wire.until("error")["code"] for _ in range(152)]
+        assert codes == ["E_SETTINGS"] * 150 + ["E_CREDIT", "E_JOB"]
         assert wire.ask("list_jobs")["jobs"][0]["state"] == "failed"
 
 
@@ -396,8 +397,9 @@ def test_paths_that_are_no_sounds_are_refused_and_nothing_of_them_is_told(zoo):
         "line\nbreak\x1b[31m.wav", "x" * 300,
     ]  # fmt: skip
     devices = [
-        "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/stdin", "/dev/fd/0", "/proc/self/mem",
-        "/proc/self/environ", "/proc/self/maps", "/proc/kmsg", "/sys/kernel/notes", "/etc/shadow",
+        "/dev/zero", "/dev/full", "/dev/tty", "/dev/random", "/dev/stdin", "/dev/fd/0",
+        "/proc/self/mem", "/proc/self/environ", "/proc/self/maps", "/proc/kmsg",
+        "/sys/kernel/notes", "/etc/shadow",
         "/proc/self/root/etc/passwd", "/", "//", "/dev/../etc/passwd",
     ]  # fmt: skip
     with attacked() as one, Wire(one.connection()) as wire:

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import psutil
 
+from bridge.protocol import Message
 from tests.support.bridge_engines import echo_of
 from tests.support.daemon import ENGINES, RunningDaemon, daemon
 from tests.support.wire import Wire
 
 RATE = 48_000
+NothingCame = AssertionError  # what a wire raises
 MIB = 1 << 20
 CEILING = 512 * MIB  # of daemon and worker together, without a model: SECURITY.md says so
 
@@ -109,6 +111,16 @@ def extend(wire: Wire, sound: Any, **changes: Any) -> Any:
     assert accepted.type == "accepted", dict(accepted.meta)
     wire.upload(job, sound)
     return wire.result(job)
+
+
+def until(wire: Wire, *types: str, seconds: float = 60.0) -> Message:
+    """As `wire.until`, for what takes its time: the session is kept alive meanwhile."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(NothingCame):
+            return wire.until(*types, timeout=1)
+        assert time.monotonic() < deadline, f"nothing of {types} came"
+        assert wire.ask("ping").type == "pong"
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 15.0) -> None:
