@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS = 0.0005  # for which one thread may keep the other waiting
 JOIN_SECONDS = 1.5
 LOCK_WATCH_SECONDS = 5.0
 
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a daemon, or leave quietly because one runs already."""
     given = _parser().parse_args(arguments)
     reset_inherited()
+    sys.setswitchinterval(SWITCH_SECONDS)
     announcement = detach() if given.detach else Announcement()
     code = EXIT_OK
     try:

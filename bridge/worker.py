@@ -59,6 +59,7 @@ from bridge.worker_engine import (
     Pieces,
     RealEngine,
     as_dict,
+    free_memory,
     is_broken_device,
     is_out_of_memory,
     patient,
@@ -73,7 +74,7 @@ PROGRESS_SECONDS = 0.1  # between two of them
 PUBLISHED_SECONDS = 10.24  # of the pieces in which a result of reference mode is handed over
 PIECE_BYTES = 512 << 10  # of one `made`: the daemon signs one while the next is on its way
 MAX_NESTED = 4  # analyses that may wait for one another
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 1.0  # then memory that was freed is given back
 EXIT_BROKEN_DEVICE = 70
 
 NO_FOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -416,10 +417,14 @@ class Worker:
 
     def run(self) -> None:
         """For ever: the reader thread ends the process."""
+        is_tidy = True
         while True:
             command = self._inbox.take(IDLE_SECONDS)
             if command is not None:
                 self._do(command)
+            elif not is_tidy:
+                free_memory()
+            is_tidy = command is None
 
     def _do(self, command: PipeMessage) -> None:
         do, id = command["do"], command["job"]

@@ -7,6 +7,7 @@ What the worker needs is `ChunkEngine`; `RealEngine` is the one there is, around
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import gc
 import math
@@ -351,6 +352,8 @@ def free_memory() -> None:
     if torch is not None and torch.cuda.is_available():
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
+    with contextlib.suppress(AttributeError, OSError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def follow(sample_rate: int, num_channels: int, settings: Settings) -> tuple[Settings, Decision]:

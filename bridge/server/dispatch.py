@@ -282,11 +282,11 @@ class Dispatch:
             job.position = event["start"] + event["num_samples"]
             meta = {name: event[name] for name in _OF_A_PARTIAL}
             job.outputs.append(Output("partial", {"job": job.id, **meta}, tuple(event.audio)))
-        if job.plan is not None and job.plan.num_chunks:
+        self._work.deliver(job)
+        if job.plan is not None and job.plan.num_chunks:  # of a stream nobody knows how far it is
             share = min(1.0, job.chunks_done / job.plan.num_chunks)
             job.fraction = ANALYSIS + (1 - ANALYSIS) * share
-        self._work.tell_progress(job, time.monotonic())
-        self._work.deliver(job)
+            self._work.tell_progress(job, time.monotonic())
 
     def _starved(self, job: Job, _: PipeMessage) -> None:
         job.parked, job.parked_at = True, job.received

@@ -35,6 +35,7 @@ from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
 from bridge.server.spools import Spools
 from bridge.spool import spool_path
+from bridge.worker_engine import free_memory
 
 TICK_SECONDS = 0.1
 BURST = 16
@@ -70,6 +71,7 @@ class Work(threading.Thread):
         self._notes: deque[Entry] = deque()  # that wait for a quiet moment to be written
         self._owed: dict[str, Job] = {}  # jobs that have input to be granted anew
         self._granted_at = self._ticked_at = 0.0  # monotonic seconds
+        self._was_active = False
         self._next_look, self._next_prune = 0.0, time.monotonic() + FORGET_SECONDS
         self.dispatch = Dispatch(self, options)
         self._recover()
@@ -205,6 +207,10 @@ class Work(threading.Thread):
                 job.held_until = None
                 self.cancel(job.id)
         self._forget()
+        active = self.active()
+        if self._was_active and not active:
+            free_memory()
+        self._was_active = active > 0
         if now >= self._next_prune:
             self._next_prune = now + FORGET_SECONDS
             self._journal.prune(KEPT_SECONDS, KEPT_JOBS)

@@ -16,7 +16,7 @@ import numpy as np
 
 from audiosr_core.audio import Audio
 from audiosr_core.settings import Settings
-from bridge.client import Client, connect
+from bridge.client import Client, Policy, connect
 from bridge.connection import Connection
 from bridge.errors import CancelledError
 from tests.support.bridge_engines import echo_of
@@ -129,13 +129,15 @@ def _vanished(client: Client, x: Any, seed: int, rng: np.random.Generator) -> An
 
 def _again(client: Client, x: Any, seed: int, rng: np.random.Generator) -> Any:
     """One begins and leaves, another one takes the same job over."""
-    policy = ("hold", "finish", "cancel")[int(rng.integers(3))]
+    policy: Policy = "hold" if rng.random() < 0.5 else "finish"
     audio, settings = Audio(x, RATE), Settings(seed=seed)
     with connect(client.connection, timeout_seconds=30) as other:
         job = other.submit(audio, settings, on_disconnect=policy)
         if rng.random() < 0.5:
             job.decided(SECONDS)
-    return client.extend(audio, settings, timeout=SECONDS).samples
+    with client.submit(audio, settings, on_disconnect=policy) as same:
+        assert same.id == job.id
+        return same.result(SECONDS).samples
 
 
 KINDS: dict[str, tuple[float, Callable[..., Any]]] = {
