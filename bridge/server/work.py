@@ -325,6 +325,9 @@ class Work(threading.Thread):
             raise UsageError(f"a path must be absolute, got {spec.get('path')!r}")
         if spec["source"] == "inline" and spec.get("num_samples") is None:
             raise ProtocolError("a whole sound must say how many samples it has")
+        instance = self.shared.instances.get(spec.get("instance") or "")
+        if instance is not None and instance.owner != session.id:
+            raise JobError(f"the instance {instance.name!r} belongs to another client")
         job = self.jobs.get(spec["job"])
         if job is not None and job.owner != session.key_name:
             raise JobError("this job is another client's; choose another name")
