@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from bridge.aio import AsyncClient
     from bridge.client import Client, Job, connect
     from bridge.remote import RemoteEngine
+    from bridge.surface import Instance
 
-__all__ = ["AsyncClient", "Client", "Job", "RemoteEngine", "connect"]
+__all__ = ["AsyncClient", "Client", "Instance", "Job", "RemoteEngine", "connect"]
 
 _HOMES = {
     "AsyncClient": "bridge.aio",
     "Client": "bridge.client",
+    "Instance": "bridge.surface",
     "Job": "bridge.client",
     "RemoteEngine": "bridge.remote",
     "connect": "bridge.client",

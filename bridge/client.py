@@ -41,7 +41,7 @@ from bridge.errors import (
 )
 from bridge.jobs import ENDED, job_id
 from bridge.protocol import DTYPES, Message, audio_frame
-from bridge.session import Outgoings, Session, listen
+from bridge.session import Events, Outgoings, Session
 
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision
@@ -192,14 +192,14 @@ class Client:
         """Ask the daemon to stop; its pid. It ends by itself within two seconds."""
         return int(self._ask("stop")["pid"])
 
-    def events(self, topics: Sequence[str] = ("",)) -> Iterator[Message]:
+    def events(self, topics: Sequence[str] = ("",)) -> Events:
         """What the daemon says to all, until it or this client goes away.
 
         Args:
             topics: beginnings of topics, "job." or "daemon" say; all by default
         """
         session = self.session
-        return listen(session, topics, lambda: session.alive)
+        return Events(session, topics, lambda: session.alive)
 
     def _ask(self, type: str, meta: Mapping[str, Any] | None = None) -> Message:
         return self.session.ask(type, meta, self.timeout_seconds)

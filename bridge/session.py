@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -521,40 +521,56 @@ def _configure(one: zmq.Socket[bytes], connection: Connection) -> None:
         one.curve_secretkey = curve.secret.encode()
 
 
-def listen(session: Session, topics: Sequence[str], alive: Callable[[], bool]) -> Iterator[Message]:
-    """The daemon's events, checked, as long as it and the session live.
+class Events:
+    """The daemon's events, checked, as long as it and the session live; listening from the start.
 
     Args:
         topics: beginnings of topics: "job.", "instance.", "daemon", "" for all
+        alive: asked all along; when it is so no more, this ends
+
+    Raises:
+        NoDaemonError: on the way, when nothing came for `DEAD_SECONDS`
     """
-    connection = session.connection
-    key, last = session.events_key, -1
-    beginnings = tuple(one.encode() for one in topics)
-    with contextlib.ExitStack() as stack:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        stack.callback(context.term)
-        one = context.socket(zmq.SUB)
-        stack.callback(one.close)
-        _configure(one, connection)
-        one.connect(connection.endpoints.events)
+
+    def __init__(self, session: Session, topics: Sequence[str], alive: Callable[[], bool]) -> None:
+        connection = session.connection
+        self._key, self._last, self._alive = session.events_key, -1, alive
+        self._topics = tuple(one.encode() for one in topics)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        _configure(self._socket, connection)
+        self._socket.connect(connection.endpoints.events)
         for wanted in ("heartbeat", *topics):
-            one.subscribe(wanted)
-        heard_at = time.monotonic()
-        while alive():
-            if time.monotonic() - heard_at > DEAD_SECONDS:
+            self._socket.subscribe(wanted)
+        self._heard_at = time.monotonic()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        while self._alive() and not self._socket.closed:
+            if time.monotonic() - self._heard_at > DEAD_SECONDS:
+                self.close()
                 raise NoDaemonError(f"no event came for {DEAD_SECONDS:.0f} s; try again")
-            if not one.poll(100):
+            if not self._socket.poll(100):
                 continue
-            topic, *frames = one.recv_multipart()
+            topic, *frames = self._socket.recv_multipart()
             try:
-                message = decode(frames, lambda _, session: None if session else key)
+                message = decode(frames, lambda _, session: None if session else self._key)
             except ProtocolError:
                 continue
-            if message.sequence <= last:
+            if message.sequence <= self._last:
                 continue  # played again
-            last, heard_at = message.sequence, time.monotonic()
-            if topic.startswith(beginnings):
-                yield message
+            self._last, self._heard_at = message.sequence, time.monotonic()
+            if topic.startswith(self._topics):
+                return message
+        self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        """Harmless when closed."""
+        self._socket.close(0)
+        self._context.term()
 
 
 def _bridge_error(message: Message) -> BridgeError:

@@ -36,6 +36,7 @@ from bridge.server.shared import Shared, log
 from bridge.server.sockets import Sockets, receive_all
 
 TICK_MILLISECONDS = 100
+ALERT_MILLISECONDS = 5  # the same, while much memory is in use: a peer can send GiB in a second
 HEARTBEAT_SECONDS = 1.0
 BURST = 64  # messages of one socket before the others get their turn
 SETTLE_SECONDS = 0.25  # after peers were dropped, memory is looked at again
@@ -85,6 +86,7 @@ class Control(threading.Thread):
         self._process = psutil.Process()
         self._next_beat = self._next_look = 0.0
         self._settling_until = 0.0
+        self._is_alert = False
         self._memory_bytes = shared.options.memory_bytes
         self._idle_since = time.monotonic()
 
@@ -111,7 +113,7 @@ class Control(threading.Thread):
         poller.register(self.shared.wake_control.receiver, zmq.POLLIN)
         for one in self._routers:
             poller.register(one, zmq.POLLIN)
-        ready = dict(poller.poll(TICK_MILLISECONDS))
+        ready = dict(poller.poll(ALERT_MILLISECONDS if self._is_alert else TICK_MILLISECONDS))
         self.shared.wake_control.clear()
         for one in list(self._routers):
             if one in ready:
@@ -302,14 +304,14 @@ class Control(threading.Thread):
 
     def _watch_memory(self, now: float) -> None:
         """What peers have sent and not ended goes with their sockets; what is left is ours."""
-        if now < self._settling_until:
-            return
-        most = self.shared.options.memory_bytes
-        if self._settling_until:
-            self._settling_until = 0.0
+        most, used = self.shared.options.memory_bytes, self._process.memory_info().rss
+        self._is_alert = used > most // 2
+        if self._settling_until and used > most:
+            if now < self._settling_until:
+                return
             _give_back_memory()
             self._memory_bytes = max(most, self._process.memory_info().rss + most // 4)
-        used = self._process.memory_info().rss
+        self._settling_until = 0.0
         self._memory_bytes = max(most, min(self._memory_bytes, used + most // 4))
         if used <= self._memory_bytes:
             return

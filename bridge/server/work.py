@@ -143,15 +143,26 @@ class Work(threading.Thread):
         for one in list(self._routers):
             if one in ready:
                 receive_all(one, BURST, lambda frames, one=one: self._take(one, frames))  # type: ignore[misc]
+        self._drop_peers()
         self.dispatch.feed()
         for session in list(self._slow.values()):
             self._try_again(session)
         now = time.monotonic()
         if self._owed and now - self._granted_at >= GRANT_SECONDS:
-            self._grant(*self._owed.values())
+            self._grant(*list(self._owed.values()))
         if now - self._ticked_at >= TICK_SECONDS:
             self._ticked_at = now
             self._tick(now)
+
+    def _drop_peers(self) -> None:
+        """As control does, at once."""
+        if self._rebinds != self.shared.rebinds:
+            self._rebinds = self.shared.rebinds
+            self._routers.rebind()
+            self._shed()
+        if self._remote_rebinds != self.shared.remote_rebinds:
+            self._remote_rebinds = self.shared.remote_rebinds
+            self._routers.rebind(only_remote=True)
 
     def _poller(self) -> zmq.Poller:
         poller = zmq.Poller()
@@ -178,13 +189,6 @@ class Work(threading.Thread):
                 self.deliver(job)
 
     def _tick(self, now: float) -> None:
-        if self._rebinds != self.shared.rebinds:
-            self._rebinds = self.shared.rebinds
-            self._routers.rebind()
-            self._shed()
-        if self._remote_rebinds != self.shared.remote_rebinds:
-            self._remote_rebinds = self.shared.remote_rebinds
-            self._routers.rebind(only_remote=True)
         self._write_notes()
         self.dispatch.tick(now)
         if now >= self._next_look:
@@ -271,10 +275,10 @@ class Work(threading.Thread):
         except ProtocolError as error:
             if error.answers is None:  # not authentic: no answer
                 return self.shared.refuse(str(error))
-            session.work = Route(socket, frames[0].bytes)
+            session.work = Route(socket, frames[0].bytes)  # authentic, if malformed
             return self.send_error(session, None, error, error.answers)
         session.work = Route(socket, frames[0].bytes)
-        if session.outbox:
+        if session.outbox:  # its connection was gone meanwhile
             self._slow[session.id] = session
         session.heard, session.proven = time.monotonic(), True
         try:
@@ -321,6 +325,9 @@ class Work(threading.Thread):
             raise UsageError(f"a path must be absolute, got {spec.get('path')!r}")
         if spec["source"] == "inline" and spec.get("num_samples") is None:
             raise ProtocolError("a whole sound must say how many samples it has")
+        instance = self.shared.instances.get(spec.get("instance") or "")
+        if instance is not None and instance.owner != session.id:
+            raise JobError(f"the instance {instance.name!r} belongs to another client")
         job = self.jobs.get(spec["job"])
         if job is not None and job.owner != session.key_name:
             raise JobError("this job is another client's; choose another name")
@@ -391,7 +398,11 @@ class Work(threading.Thread):
                 "E_BUSY", f"the spool holds {self._spools.used >> 20} MiB already; try again later"
             )
         spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
-        if job.is_stream and spool.received:  # of an earlier run: a stream begins anew
+        announced = job.spec.get("num_samples")
+        unfit = announced is not None and (
+            spool.received > announced or (spool.complete and spool.received < announced)
+        )
+        if unfit or (job.is_stream and spool.received):  # of an earlier run: it begins anew
             self._spools.remove(job.id)
             spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
         job.received, job.complete = spool.received, spool.complete
@@ -496,11 +507,13 @@ class Work(threading.Thread):
             self._grant(job)
 
     def _grant(self, *jobs: Job) -> None:
-        """What was taken of their input may be sent again."""
+        """What was taken of their input may be sent again, by clients that read."""
         for job in jobs:
+            session = self.shared.sessions.get(job.session or "")
+            if session is not None and session.outbox and not job.ended:
+                continue
             self._owed.pop(job.id, None)
             size, job.owed = job.owed, 0
-            session = self.shared.sessions.get(job.session or "")
             if session is not None and not job.complete:
                 job.upload_credit += size
                 self.send(session, "granted", {"job": job.id, "bytes": size})

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audiosr_core.errors import SettingsError
+from audiosr_core.settings import Settings
 from bridge.protocol import Message
+from bridge.surface import CHANGED, Instance
 from tests.support.daemon import ENGINES, RunningDaemon, daemon
 from tests.support.osc import Surface
 from tests.support.wire import Wire
@@ -104,3 +107,29 @@ def test_a_flood_of_osc_leaves_the_daemon_alone(running):
                 wire.ask("ping")
         assert wire.ask("status")["status"]["memory_bytes"] - before < 32 << 20
         assert wire.ask("ping").type == "pong"
+
+
+def test_the_owner_hears_what_a_surface_does_and_a_surface_what_the_owner_does(running):
+    with running.client() as client, Instance(client, "vox", Settings(seed=7)) as vox:
+        port = running.connection().osc_port
+        assert port
+        surface = Surface(port)
+        surface.send("/audiosr/subscribe")
+        assert surface.wait("/audiosr/vox/seed") == [7]
+        heard: queue.Queue[tuple[str, float]] = queue.Queue()
+        thread = threading.Thread(target=lambda: [heard.put(one) for one in vox.actions()])
+        thread.start()
+        surface.send("/audiosr/vox/mix", 0.25)
+        assert heard.get(timeout=10) == (CHANGED, 0.0)
+        assert vox.settings == Settings(seed=7, mix=0.25)
+        surface.send("/audiosr/vox/delta", 1.0)
+        assert heard.get(timeout=10) == ("delta", 1.0)
+        surface.send("/audiosr/vox/render", 1.0)
+        assert heard.get(timeout=10) == ("render", 1.0)
+        vox.turn(mix=0.75)
+        surface.until("/audiosr/vox/mix", 0.75)
+        with pytest.raises(SettingsError):
+            vox.turn(mix=2.0)
+        client.close()
+        thread.join(10)
+        assert not thread.is_alive()

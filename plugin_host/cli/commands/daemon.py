@@ -52,7 +52,12 @@ Listen = Annotated[
         help="Also be there for clients of `daemon keys`, on PORT and the two after it.",
     ),
 ]
-Osc = Annotated[int | None, typer.Option(metavar="PORT", help="Take OSC, from this machine only.")]
+Osc = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[HOST:]PORT", help="Take OSC, from this machine only unless a HOST is given."
+    ),
+]
 CacheSize = Annotated[
     str | None, typer.Option(metavar="20G", help="How large the cache of chunks may become.")
 ]
@@ -185,7 +190,7 @@ def daemon_flags(
     keep_alive: str | None = None,
     idle_exit: str | None = None,
     listen: list[str] | None = None,
-    osc: int | None = None,
+    osc: str | None = None,
     cache_size: str | None = None,
 ) -> list[str]:
     """What the daemon itself is told: only what was given, checked here where it can be."""
@@ -193,19 +198,32 @@ def daemon_flags(
 
     for endpoint in listen or ():
         Endpoints.listening(endpoint)
-    if osc is not None and not 0 <= osc <= 65_535:
-        raise UsageError(f"--osc must lie in 0 to 65535, got {osc}")
+    host, port = (None, None) if osc is None else osc_address(osc)
     given = {
         "--device": device,
         "--precision": precision,
         "--keep-alive": None if keep_alive is None else f"{seconds(keep_alive):g}",
         "--idle-exit": None if idle_exit is None else f"{seconds(idle_exit):g}",
-        "--osc": osc,
+        "--osc": port,
+        "--osc-listen": host,
         "--cache-bytes": None if cache_size is None else num_bytes(cache_size),
     }
     # NAME=VALUE, for a value may begin with a dash
     flags = [f"{name}={value}" for name, value in given.items() if value is not None]
     return flags + [f"--listen={endpoint}" for endpoint in listen or ()]
+
+
+def osc_address(text: str) -> tuple[str | None, int]:
+    """HOST:PORT or PORT; a host means other machines, about which there is something to say."""
+    host, _, port = text.strip().rpartition(":")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+        raise UsageError(f"--osc must be a port of 0 to 65535, or HOST:PORT, got {text!r}")
+    if host:
+        say(
+            f"note: OSC is not encrypted, and whoever reaches {host} may turn knobs and cancel jobs;"
+            " set AUDIOSR_BRIDGE_OSC_TOKEN to ask for a token"
+        )
+    return host or None, int(port)
 
 
 def seconds(text: str) -> float:
