@@ -220,7 +220,7 @@ def osc_address(text: str) -> tuple[str | None, int]:
         raise UsageError(f"--osc must be a port of 0 to 65535, or HOST:PORT, got {text!r}")
     if host:
         say(
-            f"note: OSC is not encrypted, and whoever reaches {host} may turn knobs and cancel jobs;"
+            f"note: OSC is not encrypted: whoever reaches {host} may turn knobs and cancel jobs;"
             " set AUDIOSR_BRIDGE_OSC_TOKEN to ask for a token"
         )
     return host or None, int(port)
