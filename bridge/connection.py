@@ -20,7 +20,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -174,18 +174,20 @@ class Connection:
     def parse(cls, text: str | bytes) -> Connection:
         """Raise BridgeError unless this is the JSON of a connection; unknown fields are ignored."""
         try:
-            fields = json.loads(text)
-            if not isinstance(fields, dict):
+            values = json.loads(text)
+            if not isinstance(values, dict):
                 raise TypeError("it must be an object")
-            known = {name: fields[name] for name in cls.__dataclass_fields__ if name in fields}
+            known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
             if isinstance(known.get("protocol"), list):
                 known["protocol"] = tuple(known["protocol"])
             for name, kind in _NESTED.items():
                 if isinstance(known.get(name), dict):
                     known[name] = _nested(kind, known[name])
+            if missing := _needed(cls) - known.keys():
+                raise TypeError(f"it lacks {', '.join(sorted(missing))}")
             return cls(**known)
         except (ValueError, TypeError, RecursionError) as error:
-            raise BridgeError(f"this is no connection: {error}") from error
+            raise BridgeError(f"this is no connection file: {error}") from error
 
     @classmethod
     def read(cls, path: Path) -> Connection:
@@ -217,8 +219,15 @@ _NESTED: Mapping[str, type[Endpoints] | type[Curve]] = {
 }  # fmt: skip
 
 
-def _nested(kind: type[Endpoints] | type[Curve], fields: Mapping[str, Any]) -> Endpoints | Curve:
-    return kind(**{name: fields[name] for name in kind.__dataclass_fields__ if name in fields})
+def _nested(kind: type[Endpoints] | type[Curve], values: Mapping[str, Any]) -> Endpoints | Curve:
+    if missing := _needed(kind) - values.keys():
+        raise TypeError(f"it lacks {', '.join(sorted(missing))}")
+    return kind(**{name: values[name] for name in kind.__dataclass_fields__ if name in values})
+
+
+def _needed(kind: type[Any]) -> set[str]:
+    """The fields without a default."""
+    return {one.name for one in fields(kind) if one.default is MISSING}
 
 
 # ---- the lock

@@ -604,7 +604,13 @@ def _strange(frames: Sequence[Frame]) -> str:
 
 
 def _silent(connection: Connection, what: str = "nobody answers") -> str:
+    where = connection.endpoints.control
+    if not connection.endpoints.is_local:
+        return (
+            f"{what} at {where}; see there whether a daemon runs with --listen, and whether a"
+            " firewall lets its three ports through"
+        )
     return (
-        f"{what} at {connection.endpoints.control}; see `audiosr-bridge daemon status`,"
-        " or start one with `audiosr-bridge daemon start`"
+        f"{what} at {where}; see `audiosr-bridge daemon status`, or start one with"
+        " `audiosr-bridge daemon start`"
     )

@@ -685,8 +685,10 @@ class Work(threading.Thread):
         if not force and now - job.told < 0.1:
             return
         job.told = now
-        remaining = job.eta.seconds(job.fraction, now)
-        job.eta_seconds = None if remaining is None else round(remaining, 2)
+        if job.state is not State.DONE:  # the analysis says nothing of how long the rest takes
+            running = job.state is State.RUNNING
+            remaining = job.eta.seconds(job.fraction, now) if running else None
+            job.eta_seconds = None if remaining is None else round(remaining, 2)
         meta = {
             "job": job.id,
             "state": str(job.state),

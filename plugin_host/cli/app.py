@@ -94,7 +94,7 @@ def run(arguments: list[str]) -> int:
         arguments = [one for one in arguments if one != "--debug"]
     try:
         code = app(args=arguments, prog_name="audiosr-bridge", standalone_mode=False)
-        if code == EXIT_INTERRUPTED:  # typer catches the signal itself, and says nothing
+        if code == EXIT_INTERRUPTED and interrupted.is_set():  # typer catches it and says nothing
             raise KeyboardInterrupt
         return code if isinstance(code, int) else EXIT_OK
     except AudioSRError as error:

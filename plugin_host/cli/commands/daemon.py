@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from audiosr_core.device import PRECISIONS
 from audiosr_core.errors import EXIT_DAEMON, FileError, UsageError
 from plugin_host.cli.commands import keys
 from plugin_host.cli.terminal import emit, say, write
@@ -36,9 +37,12 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 Device = Annotated[
-    str | None, typer.Option(metavar="auto|cpu|cuda[:N]", help="Where the models compute.")
+    str | None, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where large models run.")
 ]
-Precision = Annotated[str | None, typer.Option(metavar="auto|fp32|fp16|bf16")]
+Precision = Annotated[
+    str | None,
+    typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers they compute."),
+]
 KeepAlive = Annotated[
     str | None, typer.Option(metavar="5m|0|never", help="Keep an idle model in memory this long.")
 ]
@@ -143,8 +147,8 @@ def status(json: Json = False) -> None:
         emit(found)
         return
     for name, value in found.items():
-        shown = json_text.dumps(value) if isinstance(value, dict | list) else value
-        write(f"{name:18} {shown}")
+        if shown := _shown(name, value):
+            write(f"{name.removesuffix('_bytes').removesuffix('_seconds'):18} {shown}")
 
 
 @app.command()
@@ -196,6 +200,10 @@ def daemon_flags(
     """What the daemon itself is told: only what was given, checked here where it can be."""
     from bridge.connection import Endpoints
 
+    if device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
+        raise UsageError(f"a device is auto, cpu, cuda, cuda:N or mps, got {device!r}")
+    if precision is not None and precision not in PRECISIONS:
+        raise UsageError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     for endpoint in listen or ():
         Endpoints.listening(endpoint)
     host, port = (None, None) if osc is None else osc_address(osc)
@@ -220,8 +228,8 @@ def osc_address(text: str) -> tuple[str | None, int]:
         raise UsageError(f"--osc must be a port of 0 to 65535, or HOST:PORT, got {text!r}")
     if host:
         say(
-            f"note: OSC is not encrypted: whoever reaches {host} may turn knobs and cancel jobs;"
-            " set AUDIOSR_BRIDGE_OSC_TOKEN to ask for a token"
+            f"note: OSC is not encrypted, and whoever reaches {host} may turn knobs and cancel"
+            " jobs; set AUDIOSR_BRIDGE_OSC_TOKEN to ask for a token"
         )
     return host or None, int(port)
 
@@ -278,6 +286,21 @@ def _tell(connection: Connection) -> None:
         say(f"it listens at {connection.tcp.control}")
     if connection.osc_port is not None:
         say(f"it takes OSC at port {connection.osc_port}")
+
+
+def _shown(name: str, value: Any) -> str:
+    """One line of the status, for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{one}: {_shown(one, inner)}" for one, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return ("." if name == "protocol" else ", ").join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name.endswith("_bytes") and isinstance(value, int):
+        return f"{value / 1e6:.1f} MB"
+    if name.endswith("_seconds") and isinstance(value, int | float):
+        return "never" if value < 0 else f"{value:g} s"
+    return str(value)
 
 
 def _quoted(text: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +15,13 @@ import typer
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from audiosr_core.errors import (
     EXIT_FAILED,
@@ -28,6 +32,8 @@ from audiosr_core.errors import (
     UsageError,
 )
 from audiosr_core.settings import Settings
+from bridge.errors import NoDaemonError
+from bridge.jobs import ANALYSIS, Eta
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import check_distinct, plan_targets
@@ -156,18 +162,21 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
     else:
         targets = [*plan_targets(sources, output, default_target, make=not request.dry_run)]
     failures: list[int] = []
-    with _engine(request) as engine, _progress(request) as progress:
-        batch = progress.add_task("all", total=len(sources), visible=len(sources) > 1)
-        for source, target in zip(sources, targets, strict=True):
-            task = progress.add_task(printable(source.name), total=1.0)
+    with _Place(request) as place, _progress(request) as progress:
+        batch = progress.add_task(
+            "all", total=len(sources), visible=len(sources) > 1, left=_Left(0.0)
+        )
+        for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            task = progress.add_task(printable(source.name), total=1.0, left=_Left(ANALYSIS))
 
-            def tell(fraction: float, task: Any = task) -> None:
+            def tell(fraction: float, task: Any = task, done: int = done) -> None:
                 progress.update(task, completed=fraction)
+                progress.update(batch, completed=done + fraction)
 
             try:
                 if isinstance(target, FileError):
                     raise target
-                report = _extend_one(source, target, request, tell, engine)
+                report = _extend_one(source, target, request, tell, place)
             except AudioSRError as error:
                 if interrupted.is_set():
                     raise KeyboardInterrupt from error
@@ -176,7 +185,7 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
             else:
                 _tell_report(report, request)
             progress.remove_task(task)
-            progress.advance(batch)
+            progress.update(batch, completed=done + 1)
     if len(sources) > 1 and failures:
         say(f"{len(failures)} of {len(sources)} files failed")
     return _exit_code(failures, len(sources))
@@ -193,20 +202,33 @@ def _check_place(request: Request) -> None:
         )
 
 
-@contextlib.contextmanager
-def _engine(request: Request) -> Iterator[EngineLike]:
+class _Place(contextlib.ExitStack):
     """Where to compute: the daemon that was asked for, or one that runs, or this process."""
-    from audiosr_core.engine import Engine
 
-    with contextlib.ExitStack() as stack:
-        wanted = bool(request.daemon) or request.connection is not None
+    def __init__(self, request: Request) -> None:
+        super().__init__()
+        self._request = request
+        insists = bool(request.daemon) or request.connection is not None
         chosen = request.device is not None or request.precision is not None
-        if wanted or (request.daemon is None and not chosen):
-            engine = _daemon_engine(request, wanted, stack.callback)
-            if engine is not None:
-                yield engine
-                return
-        yield Engine(request.device or "auto", request.precision or "auto")
+        here = request.daemon is False or (chosen and not insists)
+        found = None if here else _daemon_engine(request, insists, self.callback)
+        self.engine: EngineLike = self._here() if found is None else found
+
+    def without_daemon(self, error: NoDaemonError) -> bool:
+        """The daemon went away; whether `engine` is now one with which to try again."""
+        if self._request.connection is not None:
+            return False
+        if self._request.daemon:  # the client starts another
+            say(f"note: {error.args[0]}; trying once more")
+        else:
+            say(f"note: {error.args[0]}; computing in this process")
+            self.engine = self._here()
+        return True
+
+    def _here(self) -> EngineLike:
+        from audiosr_core.engine import Engine
+
+        return Engine(self._request.device or "auto", self._request.precision or "auto")
 
 
 def _daemon_engine(
@@ -238,12 +260,12 @@ def _daemon_engine(
 
 
 def _extend_one(
-    source: Path, target: Path | None, request: Request, tell: Any, engine: EngineLike
+    source: Path, target: Path | None, request: Request, tell: Any, place: _Place
 ) -> dict[str, Any]:
     from audiosr_core.extend_file import extend_file
 
-    try:
-        report: dict[str, Any] = extend_file(
+    def extended() -> dict[str, Any]:
+        return extend_file(
             source,
             target,
             request.settings,
@@ -252,13 +274,20 @@ def _extend_one(
             in_place=request.in_place,
             dry_run=request.dry_run,
             on_progress=tell,
-            engine=engine,
+            engine=place.engine,
         ).as_dict()
+
+    try:
+        try:
+            return extended()
+        except NoDaemonError as error:
+            if not place.without_daemon(error):
+                raise
+            return extended()
     except MemoryError as error:
         raise DeviceError("there is not enough memory; close other programs and retry") from error
     except OSError as error:
         raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
-    return report
 
 
 def _exit_code(failures: Sequence[int], num_files: int) -> int:
@@ -321,10 +350,45 @@ def _progress(request: Request) -> Progress:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _LeftColumn(),
         console=terminal,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
         disable=request.quiet or not terminal.is_terminal,
     )
+
+
+class _Left:
+    """How long one row will still take; counted down where nothing new is known.
+
+    Args:
+        since: the fraction from which on the speed is that of the rest
+    """
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+        self._eta = Eta()
+        self._told = 0.0  # the fraction that was known last, and when
+        self._told_at = 0.0
+
+    def seconds(self, fraction: float, now: float) -> float | None:
+        """Args: fraction: done; now: monotonic seconds."""
+        if fraction < self._since:
+            return None
+        if fraction != self._told:
+            self._told, self._told_at = fraction, now
+        then = self._eta.seconds(fraction, self._told_at)
+        return None if then is None else max(0.0, then - (now - self._told_at))
+
+
+class _LeftColumn(ProgressColumn):
+    """What is left of the time, as 0:01:23."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        total = task.total or 1.0
+        left = task.fields["left"].seconds(task.completed / total, time.monotonic())
+        text = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
+        return Text(text, style="progress.remaining")

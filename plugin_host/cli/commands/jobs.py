@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiosr_core.errors import UsageError
+from plugin_host.cli.commands.daemon import NONE_RUNS
 from plugin_host.cli.terminal import emit, say, write
 
 if TYPE_CHECKING:
@@ -74,8 +76,13 @@ def cancel(
 
 
 def _connected(connection: Path | None) -> Client:
-    from bridge.client import connect
+    from bridge.client import CONNECTION_VARIABLE, connect
+    from bridge.errors import NoDaemonError
+    from bridge.lifecycle import find
 
+    named = connection or os.environ.get(CONNECTION_VARIABLE)
+    if not named and find() is None:
+        raise NoDaemonError(NONE_RUNS)
     return connect(connection, name="audiosr-bridge jobs")
 
 
@@ -94,9 +101,23 @@ def _show(job: Mapping[str, Any], json: bool) -> None:
     if json:
         emit(dict(job))
         return
-    fraction, eta = job.get("fraction"), job.get("eta_seconds")
+    fraction, eta, length = (job.get(one) for one in ("fraction", "eta_seconds", "seconds"))
+    error = job.get("error") or ()
+    rest = [
+        str(job.get("model") or ""),
+        "" if length is None else f"{length:.1f} s of sound",
+        f"{_clock(eta)} left" if eta is not None and job.get("state") == "running" else "",
+        str(error[-1]) if error and job.get("state") == "failed" else "",
+    ]
     write(
         f"{str(job['job'])[:SHOWN_DIGITS]}  {job.get('state', ''):11}"
         f" {'' if fraction is None else f'{fraction:4.0%}':5}"
-        f" {'' if eta is None else f'{eta:.0f} s left'}".rstrip()
+        f" {', '.join(filter(None, rest))}".rstrip()
     )
+
+
+def _clock(seconds: float) -> str:
+    """As minutes and seconds, or hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
