@@ -126,7 +126,7 @@ class Client:
         self._lock = threading.Lock()
         self._nobody_elses = secrets.token_hex(16)
         self._closed = False
-        self._session: Session | None = Session(find(), name, timeout_seconds)
+        self._session: Session | None = self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -152,8 +152,19 @@ class Client:
                 if self._session is not None:
                     self._session.close()
                     self._session = None
-                self._session = Session(self._find(), self._name, self.timeout_seconds)
+                self._session = self._begin()
             return self._session
+
+    def _begin(self) -> Session:
+        """With the daemon that is there; one that has just died looks alive for a moment."""
+        found = self._find()
+        try:
+            return Session(found, self._name, self.timeout_seconds)
+        except NoDaemonError:
+            again = self._find()
+            if again == found:
+                raise
+            return Session(again, self._name, self.timeout_seconds)
 
     @property
     def connection(self) -> Connection:
