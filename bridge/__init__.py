@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bridge.aio import AsyncClient
-    from bridge.client import Client, Job, connect
+    from bridge.client import Client, connect
+    from bridge.client_job import Job
     from bridge.remote import RemoteEngine
     from bridge.surface import Instance
 
@@ -20,7 +21,7 @@ _HOMES = {
     "AsyncClient": "bridge.aio",
     "Client": "bridge.client",
     "Instance": "bridge.surface",
-    "Job": "bridge.client",
+    "Job": "bridge.client_job",
     "RemoteEngine": "bridge.remote",
     "connect": "bridge.client",
 }

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from audiosr_core.audio import Audio, Samples
 from audiosr_core.settings import Settings
-from bridge.client import Client, Job, RemoteStream, connect
+from bridge.client import Client, connect
+from bridge.client_job import Job
 from bridge.errors import NoDaemonError
 from bridge.protocol import Message
+from bridge.remote_stream import RemoteStream
 
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision

@@ -13,7 +13,6 @@ write the file that one would write, byte for byte, and no more is kept than has
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
@@ -23,9 +22,12 @@ import numpy as np
 from audiosr_core.audio import Audio, Samples, check_finite
 from audiosr_core.errors import AudioError, FileError, ModelError
 from audiosr_core.settings import Settings
-from bridge.client import PATH_BYTES, Client, Job, Policy, Priority, Sound, identity, settled
+from bridge.client import Client, Policy, Priority
+from bridge.client_job import Job
 from bridge.errors import ProtocolError
 from bridge.jobs import ANALYSIS
+from bridge.remote_stream import settled
+from bridge.sound import Sound, identity, travels_as_path
 
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision
@@ -181,7 +183,7 @@ class RemoteEngine:
             joined = np.concatenate([np.zeros((num_channels, 0), np.float32), *blocks], axis=1)
             return Sound.of(Audio(joined, sample_rate))
         shape = (sample_rate, num_channels, info.num_samples)
-        if self._client.is_local and os.path.getsize(info.path) > PATH_BYTES:
+        if self._client.is_local and travels_as_path(info.path):
             return Sound.at(info.path, *shape)
         return Sound("inline", *shape, "f8", identity(info.path))
 

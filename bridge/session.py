@@ -539,6 +539,7 @@ class Events:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         _configure(self._socket, connection)
+        self._socket.immediate = False  # else it subscribes no sooner than it is read
         self._socket.connect(connection.endpoints.events)
         for wanted in ("heartbeat", *topics):
             self._socket.subscribe(wanted)

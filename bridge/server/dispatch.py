@@ -70,7 +70,7 @@ class Dispatch:
                 )
             )
             self._link.start()
-            self._state = "starting"
+            self._is_now("starting")
             log.info("worker started", extra={"worker": self._link.pid})
         return self._link
 
@@ -78,8 +78,14 @@ class Dispatch:
         link, self._link = self._link, None
         if link is not None:
             link.kill()
-        self._state, self._about = "none", {}
+        self._is_now("none")
         self._asked.clear()
+
+    def _is_now(self, state: str, **about: Any) -> None:
+        """The worker's state, for `status` and for all who listen."""
+        self._state, self._about = state, about
+        worker = {"worker": self.status()}
+        self._work.shared.publish("daemon", "daemon_state", {"status": worker})
 
     def unload(self) -> None:
         """Give the memory back; jobs that are under way begin a new worker by themselves."""
@@ -202,7 +208,7 @@ class Dispatch:
         if self._link is not None:
             self._link.kill()
         self._link = None
-        self._state, self._about = "none", {}
+        self._is_now("none")
         if blame is not None:
             log.error("worker died", extra={"at": blame, "why": why})
         self._asked.clear()
@@ -230,8 +236,9 @@ class Dispatch:
     def _take(self, event: PipeMessage) -> None:
         kind = event["is"]
         if kind in ("started", "ready", "loading", "loaded"):
-            self._state = "loading" if kind == "loading" else "ready"
-            self._about.update({k: v for k, v in event.values.items() if k != "is"})
+            told = {k: v for k, v in event.values.items() if k not in ("is", "job")}
+            state = "loading" if kind == "loading" else "ready"
+            self._is_now(state, **{**self._about, **told})
             log.info("worker", extra={"said": dict(event.values)})
             return
         job = self._opened.get(event.get("job") or "")

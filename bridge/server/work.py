@@ -550,6 +550,7 @@ class Work(threading.Thread):
         if policy == "hold":
             job.move(State.HELD)
             job.held_until = time.monotonic() + self.shared.options.hold_seconds
+            self.note(job)
         elif policy == "cancel":
             self.cancel(job.id)
 

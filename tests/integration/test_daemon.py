@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from audiosr_core.audio import Audio
 from tests.support.bridge_engines import echo_of
 from tests.support.daemon import ENGINES, RunningDaemon, daemon
 from tests.support.wire import Wire
@@ -402,6 +403,24 @@ def test_unload_gives_the_memory_back_at_once_and_costs_no_job():
         rest, _ = wire.result(job)
         assert rest.shape[1] == sound.shape[1] - CHUNK or first
         assert not psutil.pid_exists(worker)
+
+
+def test_who_listens_hears_of_jobs_and_of_the_worker():
+    with daemon(engine=f"{ENGINES}:echo") as running, running.client() as client:
+        events = client.events(("job.", "daemon"))
+        assert next(client.events(("heartbeat",))).type == "heartbeat"
+        client.extend(Audio(noise(0.3), RATE))
+        client.unload()
+        jobs, workers = [], []
+        while not workers or workers[-1] != "none":
+            event = next(events)
+            if event.type == "job_state":
+                jobs.append(event["state"])
+            else:
+                workers.append(event["status"]["worker"]["state"])
+        assert jobs[-1] == "done"
+        assert workers[0] == "starting"
+        assert {"loading", "ready"} <= set(workers)
 
 
 def test_a_daemon_that_nobody_needs_leaves():

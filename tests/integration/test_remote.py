@@ -22,7 +22,7 @@ from audiosr_core.errors import FileError, ModelError, NotFiniteError, RegionErr
 from audiosr_core.extend_file import extend_file
 from audiosr_core.settings import Settings
 from bridge import client as client_module
-from bridge import remote as remote_module
+from bridge import sound
 from bridge.errors import CancelledError, NoDaemonError
 from bridge.jobs import ENDED
 from bridge.remote import RemoteEngine
@@ -58,8 +58,7 @@ def client(running):
 def travels(request, monkeypatch):
     """Whether the daemon reads files by itself."""
     least = 0 if request.param == "path" else 1 << 40
-    monkeypatch.setattr(client_module, "PATH_BYTES", least)
-    monkeypatch.setattr(remote_module, "PATH_BYTES", least)
+    monkeypatch.setattr(sound, "PATH_BYTES", least)
     return request.param
 
 
@@ -185,8 +184,7 @@ def test_a_bad_sample_is_found_in_its_place(client, tmp_path, travels):
 
 
 def test_a_file_that_changes_meanwhile_is_refused(client, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "PATH_BYTES", 0)
-    monkeypatch.setattr(remote_module, "PATH_BYTES", 0)
+    monkeypatch.setattr(sound, "PATH_BYTES", 0)
     source = tmp_path / "in.wav"
     soundfile.write(source, music(12).T, RATE, "PCM_24")
 

@@ -24,9 +24,10 @@ from audiosr_core import errors
 from audiosr_core.audio import Audio
 from audiosr_core.settings import Settings
 from bridge import client as client_module
+from bridge import client_job, sound
 from bridge import session as session_module
 from bridge.aio import AsyncClient
-from bridge.client import Client, connect, settled
+from bridge.client import Client, connect
 from bridge.errors import (
     BridgeError,
     BusyError,
@@ -36,6 +37,7 @@ from bridge.errors import (
     VersionError,
 )
 from bridge.protocol import LIMITS
+from bridge.remote_stream import settled
 from tests.support.fake_daemon import (
     AHEAD,
     SHA,
@@ -162,7 +164,7 @@ def test_a_file_is_a_sound(daemon, client, tmp_path):
 
 
 def test_a_big_file_is_read_by_the_daemon_itself(daemon, client, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "PATH_BYTES", 1000)
+    monkeypatch.setattr(sound, "PATH_BYTES", 1000)
     x = noise(2, 5000)
     path, link = tmp_path / "in.wav", tmp_path / "link.wav"
     soundfile.write(path, x.T, RATE, "FLOAT")
@@ -241,7 +243,7 @@ def test_a_job_tells_how_far_it_is(client):
 
 
 def test_results_wait_until_they_are_taken(daemon, client, monkeypatch):
-    monkeypatch.setattr(client_module, "CREDIT_BYTES", 10 * STRIDE * 4)
+    monkeypatch.setattr(client_job, "CREDIT_BYTES", 10 * STRIDE * 4)
     x = noise(1, 200 * STRIDE)
     job = client.submit(Audio(x, RATE))
     chunks = job.chunks()
