@@ -246,6 +246,11 @@ class Client:
             dry_run: stop once it is decided
             instance: whose job it is, for events
         """
+        if not isinstance(audio, Audio | str | os.PathLike):
+            raise UsageError(
+                f"a sound is an Audio or the path of a file, got {type(audio).__name__}; for an"
+                " array: Audio.of(samples, sample_rate)"
+            )
         sound = audio if isinstance(audio, Audio) else self._sound(Path(audio))
         if isinstance(sound, Audio):
             sound = Sound.of(sound)
@@ -295,6 +300,11 @@ class Client:
         hold: bool = False,
     ) -> Job:
         """As `submit`, for a sound that may still be on its way; with `hold` see `Job.chunks`."""
+        if not isinstance(settings, Settings):
+            raise UsageError(
+                f"settings are a Settings, got {type(settings).__name__}; from a dict:"
+                " Settings(**values)"
+            )
         session = self.session
         decided = None if decision is None else dataclasses.asdict(decision)
         spec: dict[str, Any] = {
