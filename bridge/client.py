@@ -111,7 +111,7 @@ class Client:
         self._lock = threading.Lock()
         self._nobody_elses = secrets.token_hex(16)
         self._closed = False
-        self._session: Session | None = Session(find(), name, timeout_seconds)
+        self._session: Session | None = self._begin()
 
     def __enter__(self) -> Self:
         return self
@@ -137,8 +137,19 @@ class Client:
                 if self._session is not None:
                     self._session.close()
                     self._session = None
-                self._session = Session(self._find(), self._name, self.timeout_seconds)
+                self._session = self._begin()
             return self._session
+
+    def _begin(self) -> Session:
+        """With the daemon that is there; one that has just died looks alive for a moment."""
+        found = self._find()
+        try:
+            return Session(found, self._name, self.timeout_seconds)
+        except NoDaemonError:
+            again = self._find()
+            if again == found:
+                raise
+            return Session(again, self._name, self.timeout_seconds)
 
     @property
     def connection(self) -> Connection:
@@ -235,6 +246,11 @@ class Client:
             dry_run: stop once it is decided
             instance: whose job it is, for events
         """
+        if not isinstance(audio, Audio | str | os.PathLike):
+            raise UsageError(
+                f"a sound is an Audio or the path of a file, got {type(audio).__name__}; for an"
+                " array: Audio.of(samples, sample_rate)"
+            )
         sound = audio if isinstance(audio, Audio) else self._sound(Path(audio))
         if isinstance(sound, Audio):
             sound = Sound.of(sound)
@@ -284,6 +300,11 @@ class Client:
         hold: bool = False,
     ) -> Job:
         """As `submit`, for a sound that may still be on its way; with `hold` see `Job.chunks`."""
+        if not isinstance(settings, Settings):
+            raise UsageError(
+                f"settings are a Settings, got {type(settings).__name__}; from a dict:"
+                " Settings(**values)"
+            )
         session = self.session
         decided = None if decision is None else dataclasses.asdict(decision)
         spec: dict[str, Any] = {

@@ -119,8 +119,9 @@ class Spool:
             with contextlib.suppress(OSError):
                 self._cut()
             raise BusyError(
-                f"the sound cannot be kept: {error.strerror or error}; free some space and try"
-                " again"
+                "the sound cannot be kept in the daemon's cache folder:"
+                f" {error.strerror or error}; free some space there, or choose another folder with"
+                " AUDIOSR_BRIDGE_CACHE_DIR"
             ) from error
         self.received += samples.shape[1]
 

@@ -482,7 +482,7 @@ class Work(threading.Thread):
                 raise CodedError("E_BUSY", "the spool is full; try again later")
             spool.append(message.samples(), message["start"])
             self._spools.added(size)
-        except (OSError, CodedError) as error:
+        except (OSError, BridgeError) as error:
             self.fail(job, code_of(error), str(error))
             return
         job.received = spool.received

@@ -369,7 +369,7 @@ class _Left:
     def __init__(self, since: float) -> None:
         self._since = since
         self._eta = Eta()
-        self._told = 0.0  # the fraction that was known last, and when
+        self._told = -1.0  # the fraction that was known last, and when
         self._told_at = 0.0
 
     def seconds(self, fraction: float, now: float) -> float | None:
