@@ -67,7 +67,7 @@ def run(running: RunningDaemon, *words: object) -> tuple[int, str, str]:
 def at_work(running: RunningDaemon) -> None:
     """Wait until a job is under way."""
     with running.client() as client:
-        assert wait_until(lambda: any(one["state"] == "running" for one in client.jobs()), 60)
+        wait_until(lambda: any(one["state"] == "running" for one in client.jobs()), 60)
 
 
 @pytest.mark.parametrize("flags", [[], ["--daemon"]], ids=["by itself", "asked for"])
@@ -82,7 +82,6 @@ def test_a_batch_goes_on_when_its_daemon_is_killed(slow, source, tmp_path, flags
     slow.kill()
     try:
         code, out, err = ended(process)
-        another = find(slow.runtime)
     finally:
         if another := find(slow.runtime):
             psutil.Process(another.pid).terminate()
@@ -94,8 +93,7 @@ def test_a_batch_goes_on_when_its_daemon_is_killed(slow, source, tmp_path, flags
     assert (another is not None) == bool(flags)
     expected = (tmp_path / "here" / "in.wav").read_bytes()
     for name in ("in.wav", "second.wav"):
-        assert (tmp_path / "out" / name).read_bytes()[-1000:] == expected[-1000:]
-    assert (tmp_path / "out" / "in.wav").read_bytes() == expected
+        assert (tmp_path / "out" / name).read_bytes() == expected
 
 
 def test_a_daemon_that_was_named_is_never_replaced(slow, source, tmp_path):
@@ -126,12 +124,15 @@ def test_a_job_that_somebody_cancels_is_told_of_once(slow, source, tmp_path):
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_failed_job_says_why_in_the_list(slow, source, tmp_path):
-    code, _, err = run(slow, "extend", source, "--model", "nobody", "-o", tmp_path / "out.wav")
-    assert code == 4
-    assert "there is no model 'nobody'" in err
+def test_a_failed_job_says_why_in_the_list(slow, tmp_path):
+    source = tmp_path / "broken.wav"
+    soundfile.write(source, np.full((30 * RATE, 1), np.nan), RATE, "FLOAT")
+    code, _, err = run(slow, "extend", source, "-o", tmp_path / "out.wav")
+    assert code == 1
+    assert "sample 0" in err
     _, out, _ = run(slow, "jobs")
-    assert "there is no model 'nobody'" in out
+    assert " failed " in out
+    assert "sample 0" in out
     assert " left" not in out
 
 
@@ -151,7 +152,9 @@ def test_another_machine_that_is_silent_is_looked_for_over_there(slow, source):
     path.write_text(json.dumps({
         "endpoints": endpoints, "key": "0" * 64, "version": "0.1.0", "protocol": [1, 0],
         "key_name": "laptop",
-        "curve": dict.fromkeys(("server", "public", "secret"), "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"),
+        "curve": dict.fromkeys(
+            ("server", "public", "secret"), "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"
+        ),
     }))  # fmt: skip
     code, _, err = run(slow, "jobs", "--connection", path)
     assert code == 3
@@ -190,7 +193,7 @@ def test_the_status_is_readable(slow):
     assert lines["running"] == "yes"
     assert lines["keep_alive"] == "300 s"
     assert lines["memory"].endswith(" MB")
-    assert not set("[]{}\"") & set(out)
+    assert not set('[]{}"') & set(out)
 
 
 # ---- the time that is left

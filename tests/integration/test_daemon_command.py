@@ -130,7 +130,7 @@ def test_the_status_is_what_the_daemon_says(capsys, monkeypatch):
         "running": True, "pid": pid, "version": "0.1", "models": ["lite"],
     }  # fmt: skip
     assert run(["daemon", "status"]) == 0
-    assert 'models             ["lite"]' in capsys.readouterr().out
+    assert "models             lite" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,9 @@ def test_the_status_is_what_the_daemon_says(capsys, monkeypatch):
         ["--cache-size", "20 GB"],
         ["--osc", "70000"],
         ["--osc", "x"],
+        ["--device", "gpu"],
+        ["--device", "cuda:x"],
+        ["--precision", "fp8"],
     ],
 )
 def test_a_flag_that_makes_no_sense_starts_nothing(arguments, capsys):

@@ -1,4 +1,4 @@
-"""The Python of README.md, docs/daemon.md and docs/osc.md, run as it stands beside a real daemon."""
+"""The Python of README.md, docs/daemon.md and docs/osc.md, run as it stands by a real daemon."""
 
 from __future__ import annotations
 
