@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from audiosr_core.audio import Audio
+from audiosr_core.errors import UsageError
 from audiosr_core.settings import Settings
 from bridge.client_job import Job
 from bridge.errors import (

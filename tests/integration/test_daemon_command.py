@@ -141,6 +141,9 @@ def test_the_status_is_what_the_daemon_says(capsys, monkeypatch):
         ["--cache-size", "20 GB"],
         ["--osc", "70000"],
         ["--osc", "x"],
+        ["--device", "gpu"],
+        ["--device", "cuda:x"],
+        ["--precision", "fp8"],
     ],
 )
 def test_a_flag_that_makes_no_sense_starts_nothing(arguments, capsys):

@@ -494,6 +494,19 @@ def test_events_are_checked(daemon, client):
     assert [dict(message.meta) for message in heard] == [meta, meta]
 
 
+@pytest.mark.parametrize(
+    ("sound", "knobs", "hint"),
+    [
+        (np.zeros((2, 99), np.float32), Settings(), r"got ndarray.*Audio\.of"),
+        ([0.0], Settings(), r"got list.*Audio\.of"),
+        (Audio(np.zeros((1, 9), np.float32), 48_000), {"seed": 1}, r"got dict.*Settings\(\*\*"),
+    ],
+)
+def test_what_is_no_sound_or_no_settings_says_what_to_write(client, sound, knobs, hint):
+    with pytest.raises(errors.UsageError, match=hint):
+        client.extend(sound, knobs)
+
+
 def test_the_daemon_answers_for_itself(daemon, client):
     assert client.status() == {"version": "1.0"}
     assert client.jobs() == []

@@ -112,7 +112,16 @@ def test_garbage_is_an_error_and_nothing_else(data):
 def test_what_is_needed_is_asked_for(missing):
     fields = json.loads(remote().text())
     del fields[missing]
-    with pytest.raises(BridgeError):
+    with pytest.raises(BridgeError, match="CURVE" if missing == "curve" else rf"lacks {missing}$"):
+        Connection.parse(json.dumps(fields))
+
+
+@pytest.mark.parametrize("name", ["endpoints.work", "curve.secret"])
+def test_what_is_needed_within_is_asked_for(name):
+    fields = json.loads(remote().text())
+    place, _, missing = name.partition(".")
+    del fields[place][missing]
+    with pytest.raises(BridgeError, match=rf"lacks {missing}$"):
         Connection.parse(json.dumps(fields))
 
 
