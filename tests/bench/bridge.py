@@ -54,6 +54,7 @@ class Line:
 
 def extend(quick: bool) -> Iterator[Line]:
     """`extend_file` in-process and through a warm daemon in turns, with the same threads."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; a test's daemon has the same
     from audiosr_core.engine import Engine
     from audiosr_core.extend_file import extend_file
     from bridge.remote import RemoteEngine
