@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.connection import running as find
+from bridge.jobs import ENDED
 from plugin_host.cli.commands.extend import _Left
 from tests.support.daemon import ENGINES, ROOT, RunningDaemon, daemon
 from tests.support.fake_daemon import wait_until
@@ -197,6 +198,24 @@ def test_the_status_is_readable(slow):
 
 
 # ---- the time that is left
+
+
+def test_the_daemon_says_how_long_only_while_it_computes(source, tmp_path):
+    """What the analysis has done says nothing of how long a model takes."""
+    with (
+        daemon(engine=f"{ENGINES}:slow", BRIDGE_TEST_STEP_SECONDS=0.001) as quick,
+        quick.client() as client,
+    ):
+        events = client.events(["job."])
+        process = start(quick, "extend", source, "-o", tmp_path / "out.wav")
+        heard = []
+        for event in events:
+            heard.append((event["state"], event["eta_seconds"]))
+            if event["state"] in ENDED:
+                break
+        assert ended(process)[0] == 0
+    assert {state for state, eta in heard if eta is not None} == {"running", "done"}
+    assert heard[-1] == ("done", 0.0)
 
 
 @given(
