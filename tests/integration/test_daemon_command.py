@@ -215,7 +215,11 @@ def test_a_log_is_followed_over_a_rotation(rotated_at_once, home):
     path = home / "state" / "daemon.log"
     path.write_text(log_line(0))
     command = [sys.executable, "-m", "plugin_host.cli", "daemon", "logs", "-f"]
-    with _killed(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)) as process:
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as from a terminal
+    )  # fmt: skip
+    with _killed(process):
         assert process.stdout.readline() == "T info e0 job=0\n"
         with open(path, "a") as file:
             file.write(log_line(1)[:20])
