@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -259,8 +260,18 @@ def test_what_moved_to_another_device_is_not_kept_under_the_first(tmp_path):
     assert one.hits == 1
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("cutoff", ["auto", "follow"])
-def test_the_walk_gives_the_same_samples_from_the_cache(tmp_path, cutoff):
+def test_the_walk_gives_the_same_samples_from_the_cache(tmp_path, cutoff, one_thread):
     from audiosr_core.audio import Audio
     from audiosr_core.engine import Engine
     from audiosr_core.stream import high_band
