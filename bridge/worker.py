@@ -50,6 +50,7 @@ from audiosr_core.resample import output_length
 from audiosr_core.settings import keep_rate, settings_from
 from bridge.cache import CachedCompute, ChunkCache, cached, sound_key
 from bridge.errors import CancelledError, JobError, WorkerError, code_of
+from bridge.jobs import ANALYSIS
 from bridge.pipe import Buffer, Framer, PipeMessage, pack
 from bridge.protocol import DTYPES
 from bridge.spool import SpoolReader
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
     from audiosr_core.files import Reader
 
 BLOCK_SECONDS = 2  # of what is read at once; it changes no bit
-FIRST_PASS = 0.1  # the analysis' share of the progress
 PROGRESS_SECONDS = 0.1  # between two of them
 PUBLISHED_SECONDS = 10.24  # of the pieces in which a result of reference mode is handed over
 PIECE_BYTES = 512 << 10  # of one `made`: the daemon signs one while the next is on its way
@@ -567,7 +567,7 @@ class Worker:
         )
         if job.total_out:
             done = min(1.0, (made.start + made.num_samples) / job.total_out)
-            self._progress(job, FIRST_PASS + (1 - FIRST_PASS) * done)
+            self._progress(job, ANALYSIS + (1 - ANALYSIS) * done)
 
     # ---- their parts
 
@@ -631,7 +631,7 @@ class Worker:
                 if other is not None:
                     self._do(other)
             yield job.source.read(start, min(start + size, total))
-            self._progress(job, FIRST_PASS * min(1.0, (start + size) / total))
+            self._progress(job, ANALYSIS * min(1.0, (start + size) / total))
 
     def _on_step(self, job: Job) -> Callable[[], None]:
         def on_step() -> None:

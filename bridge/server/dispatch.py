@@ -134,7 +134,6 @@ class Dispatch:
             self._send(self._opening(job))
         if job.state is State.QUEUED:
             job.move(State.ANALYSING)
-            job.began = job.began or time.monotonic()
             self._send({"do": "analyse", "job": job.opened})
             self._work.note(job)
         else:
@@ -244,7 +243,7 @@ class Dispatch:
         job = self._opened.get(event.get("job") or "")
         if kind == "progress":
             if job is not None and job.state is State.ANALYSING:
-                job.fraction = ANALYSIS * float(event["fraction"])
+                job.fraction = float(event["fraction"])  # of the whole, its share applied
                 self._work.tell_progress(job, time.monotonic())
             return
         name = event["job"]
