@@ -138,7 +138,6 @@ class Daemon:
                 "started",
                 extra={"version": __version__, "control": self._local.control, "osc": osc_port},
             )
-            sd_notify("READY=1")
             announcement.ready()
             while not stopping.wait(LOCK_WATCH_SECONDS):
                 if not self._lock.in_place():  # somebody cleared the folder: nobody can find us

@@ -95,7 +95,6 @@ class Job:
     eta_seconds: float | None = None
     told: float = 0.0  # when progress was last told, monotonic seconds
     held_until: float | None = None
-    began: float | None = None
 
     @property
     def is_stream(self) -> bool:

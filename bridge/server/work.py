@@ -411,7 +411,6 @@ class Work(threading.Thread):
         """Into the queue, if it can be worked on."""
         if job.is_stream or job.complete:
             job.move(State.QUEUED)
-            job.began = None
             self.queue.add(Waiting(job.id, job.session or job.owner, job.priority))
         elif job.state is not State.RECEIVING:
             job.move(State.RECEIVING)
