@@ -38,6 +38,11 @@ def say(text: str, style: str = "") -> None:
     console().print(Text(printable(text), style=style))
 
 
+def note(text: str) -> None:
+    """Something people may want to know."""
+    say(f"note: {text}")
+
+
 def emit(value: dict[str, Any]) -> None:
     """One JSON object on one line of standard output."""
     write(json.dumps(_finite(value), default=str))

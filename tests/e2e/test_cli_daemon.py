@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from bridge.connection import running as find
 from bridge.jobs import ENDED
-from plugin_host.cli.commands.extend import _Left
+from plugin_host.cli.bars import Left
 from tests.support.daemon import ENGINES, ROOT, RunningDaemon, daemon
 from tests.support.fake_daemon import wait_until
 
@@ -225,9 +225,9 @@ def test_the_daemon_says_how_long_only_while_it_computes(source, tmp_path):
 )
 def test_what_is_left_is_right_at_an_even_speed_and_counts_down_in_between(speed, since, stalls):
     """The first part, `since`, is done at once: it must not be taken for the speed of the rest."""
-    left, now, fraction = _Left(since), 1000.0, since
+    left, now, fraction = Left(since), 1000.0, since
     assert left.seconds(since / 2, now) is None or since == 0
-    left = _Left(since)
+    left = Left(since)
     assert left.seconds(fraction, now) is None
     for stall in stalls:
         now += stall
@@ -240,6 +240,6 @@ def test_what_is_left_is_right_at_an_even_speed_and_counts_down_in_between(speed
 
 
 def test_nothing_is_known_before_the_first_step():
-    left = _Left(0.1)
+    left = Left(0.1)
     began = time.monotonic()
     assert [left.seconds(f, began + f) for f in (0.0, 0.05, 0.1)] == [None] * 3

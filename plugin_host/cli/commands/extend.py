@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
 
-from audiosr_core.errors import (
-    EXIT_FAILED,
-    EXIT_OK,
-    AudioSRError,
-    DeviceError,
-    FileError,
-    UsageError,
-)
+from audiosr_core.errors import AudioSRError, DeviceError, FileError, UsageError
 from audiosr_core.settings import Settings
-from bridge.errors import NoDaemonError
-from bridge.jobs import ANALYSIS, Eta
+from bridge.jobs import ANALYSIS
+from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.knobs import settings_of
+from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import check_distinct, plan_targets
-from plugin_host.cli.terminal import console, emit, interrupted, printable, say
+from plugin_host.cli.terminal import emit, interrupted, note, printable, say
+from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
     from audiosr_core.engine import EngineLike
 
 _KEEPS_OVERS = ("FLOAT", "DOUBLE")
-START_SECONDS = 20.0  # for a daemon that was asked for
-ANSWER_SECONDS = 3.0  # for one that happens to run
 
 
 @dataclass(frozen=True)
@@ -58,10 +37,7 @@ class Request:
     dry_run: bool
     json: bool
     quiet: bool
-    device: str | None = None
-    precision: str | None = None
-    daemon: bool | None = None  # None: if one runs
-    connection: Path | None = None  # of another daemon
+    where: Where
 
 
 def extend(
@@ -140,12 +116,8 @@ def extend(
         dry_run=dry_run,
         json=json,
         quiet=quiet,
-        device=device,
-        precision=precision,
-        daemon=daemon,
-        connection=connection,
+        where=Where(device, precision, daemon, connection),
     )
-    _check_place(request)
     if in_place and output is not None:
         raise UsageError("--in-place writes over the input, so it takes no -o; leave one out")
     check_distinct(inputs)
@@ -162,12 +134,15 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
     else:
         targets = [*plan_targets(sources, output, default_target, make=not request.dry_run)]
     failures: list[int] = []
-    with _Place(request) as place, _progress(request) as progress:
+    with (
+        Place(request.where, "audiosr-bridge extend", note) as place,
+        bars(request.quiet) as progress,
+    ):
         batch = progress.add_task(
-            "all", total=len(sources), visible=len(sources) > 1, left=_Left(0.0)
+            "all", total=len(sources), visible=len(sources) > 1, left=Left(0.0)
         )
         for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            task = progress.add_task(printable(source.name), total=1.0, left=_Left(ANALYSIS))
+            task = progress.add_task(printable(source.name), total=1.0, left=Left(ANALYSIS))
 
             def tell(fraction: float, task: Any = task, done: int = done) -> None:
                 progress.update(task, completed=fraction)
@@ -181,90 +156,22 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
                 if interrupted.is_set():
                     raise KeyboardInterrupt from error
                 failures.append(error.exit_code)
-                _tell_failure(source, error, request)
+                tell_failure(source, error, request.json)
             else:
                 _tell_report(report, request)
             progress.remove_task(task)
             progress.update(batch, completed=done + 1)
     if len(sources) > 1 and failures:
         say(f"{len(failures)} of {len(sources)} files failed")
-    return _exit_code(failures, len(sources))
-
-
-def _check_place(request: Request) -> None:
-    """Raise UsageError where the flags contradict each other on where to compute."""
-    if request.connection is not None and request.daemon is False:
-        raise UsageError("--connection names a daemon and --no-daemon wants none; leave one out")
-    chosen = request.device is not None or request.precision is not None
-    if chosen and (request.daemon or request.connection is not None):
-        raise UsageError(
-            "the device is the daemon's; leave out --device and --precision, or say --no-daemon"
-        )
-
-
-class _Place(contextlib.ExitStack):
-    """Where to compute: the daemon that was asked for, or one that runs, or this process."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__()
-        self._request = request
-        insists = bool(request.daemon) or request.connection is not None
-        chosen = request.device is not None or request.precision is not None
-        here = request.daemon is False or (chosen and not insists)
-        found = None if here else _daemon_engine(request, insists, self.callback)
-        self.engine: EngineLike = self._here() if found is None else found
-
-    def without_daemon(self, error: NoDaemonError) -> bool:
-        """The daemon went away; whether `engine` is now one with which to try again."""
-        if self._request.connection is not None:
-            return False
-        if self._request.daemon:  # the client starts another
-            say(f"note: {error.args[0]}; trying once more")
-        else:
-            say(f"note: {error.args[0]}; computing in this process")
-            self.engine = self._here()
-        return True
-
-    def _here(self) -> EngineLike:
-        from audiosr_core.engine import Engine
-
-        return Engine(self._request.device or "auto", self._request.precision or "auto")
-
-
-def _daemon_engine(
-    request: Request, wanted: bool, at_end: Callable[[Callable[[], None]], Any]
-) -> EngineLike | None:
-    """The daemon's engine; None if none runs, or it does not answer and nobody insists on it."""
-    from bridge import lifecycle
-
-    try:
-        named = request.connection or os.environ.get("AUDIOSR_BRIDGE_CONNECTION")
-        if not wanted and not named and lifecycle.find() is None:
-            return None
-        from bridge.client import connect
-        from bridge.remote import RemoteEngine
-
-        client = connect(
-            request.connection,
-            start=bool(request.daemon),
-            timeout_seconds=START_SECONDS if wanted else ANSWER_SECONDS,
-            name="audiosr-bridge extend",
-        )
-    except AudioSRError as error:
-        if wanted:
-            raise
-        say(f"note: {error}; computing in this process")
-        return None
-    at_end(client.close)
-    return RemoteEngine(client)
+    return exit_code(failures, len(sources))
 
 
 def _extend_one(
-    source: Path, target: Path | None, request: Request, tell: Any, place: _Place
+    source: Path, target: Path | None, request: Request, tell: Any, place: Place
 ) -> dict[str, Any]:
     from audiosr_core.extend_file import extend_file
 
-    def extended() -> dict[str, Any]:
+    def extended(engine: EngineLike) -> dict[str, Any]:
         return extend_file(
             source,
             target,
@@ -274,45 +181,22 @@ def _extend_one(
             in_place=request.in_place,
             dry_run=request.dry_run,
             on_progress=tell,
-            engine=place.engine,
+            engine=engine,
         ).as_dict()
 
     try:
-        try:
-            return extended()
-        except NoDaemonError as error:
-            if not place.without_daemon(error):
-                raise
-            return extended()
+        return place.attempt(extended)
     except MemoryError as error:
         raise DeviceError("there is not enough memory; close other programs and retry") from error
     except OSError as error:
         raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
 
 
-def _exit_code(failures: Sequence[int], num_files: int) -> int:
-    """All failed alike: that code (a model is missing for every file); else 1."""
-    if not failures:
-        return EXIT_OK
-    alike = len(failures) == num_files and len(set(failures)) == 1
-    return failures[0] if alike else EXIT_FAILED
-
-
-def _tell_failure(source: Path, error: AudioSRError, request: Request) -> None:
-    text = str(error)
-    named = str(source) in text
-    say(f"error: {text}" if named else f"error: {source}: {text}", "red")
-    if request.json:
-        emit({"input": str(source), "error": text, "exit_code": error.exit_code})
-
-
 def _tell_report(report: dict[str, Any], request: Request) -> None:
     if not request.quiet:
         say(_sentence(report))
-        for note in dict.fromkeys([report.get("note"), *(report.get("notes") or ())]):
-            if not note:
-                continue
-            say(f"  note: {note}")
+        for text in filter(None, dict.fromkeys([report.get("note"), *(report.get("notes") or ())])):
+            say(f"  note: {text}")
         if report.get("overs"):
             say(f"  note: {_overs(report)}")
     if request.json:
@@ -341,54 +225,3 @@ def _overs(report: dict[str, Any]) -> str:
     if report["sample_format"] in _KEEPS_OVERS:
         return f"{count} and kept as they are"
     return f"{count} and were clipped; a lower --mix or --gain-hf-db, or a float file, avoids it"
-
-
-def _progress(request: Request) -> Progress:
-    terminal = console()
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        _LeftColumn(),
-        console=terminal,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        disable=request.quiet or not terminal.is_terminal,
-    )
-
-
-class _Left:
-    """How long one row will still take; counted down where nothing new is known.
-
-    Args:
-        since: the fraction from which on the speed is that of the rest
-    """
-
-    def __init__(self, since: float) -> None:
-        self._since = since
-        self._eta = Eta()
-        self._told = -1.0  # the fraction that was known last, and when
-        self._told_at = 0.0
-
-    def seconds(self, fraction: float, now: float) -> float | None:
-        """Args: fraction: done; now: monotonic seconds."""
-        if fraction < self._since:
-            return None
-        if fraction != self._told:
-            self._told, self._told_at = fraction, now
-        then = self._eta.seconds(fraction, self._told_at)
-        return None if then is None else max(0.0, then - (now - self._told_at))
-
-
-class _LeftColumn(ProgressColumn):
-    """What is left of the time, as 0:01:23."""
-
-    max_refresh = 0.5
-
-    def render(self, task: Task) -> Text:
-        total = task.total or 1.0
-        left = task.fields["left"].seconds(task.completed / total, time.monotonic())
-        text = "-:--:--" if left is None else str(timedelta(seconds=round(left)))
-        return Text(text, style="progress.remaining")
