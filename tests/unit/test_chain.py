@@ -146,13 +146,12 @@ def test_arrays_lie_as_pedalboard_has_them(shape: tuple[int, ...], dtype: type) 
 
 def test_a_shape_that_can_be_read_both_ways_needs_a_word() -> None:
     x = sound(2)
-    chain = Chain([pedalboard.Delay(1 / RATE, mix=1.0)])  # moves along time
+    chain = Chain([pedalboard.HighpassFilter(9_000)])  # one sample changes the next of its channel
     with pytest.raises(AudioError, match=r"\[2, 2\] can be read both ways"):
         chain(x, RATE)
     first = chain.process(x, RATE, layout="channels_first")
-    last = chain.process(x, RATE, layout="channels_last")
-    np.testing.assert_array_equal(first[:, 1], x[:, 0])
-    np.testing.assert_array_equal(last[1], x[0])
+    assert np.array_equal(chain.process(x.T, RATE, layout="channels_last").T, first)
+    assert not np.array_equal(chain.process(x, RATE, layout="channels_last"), first)
 
 
 @pytest.mark.parametrize(
