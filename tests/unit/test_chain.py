@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pedalboard
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,6 +21,7 @@ from audiosr_core.errors import AudioError
 from plugin_host import Chain, SuperResolution
 from plugin_host.errors import ChainError, PluginError
 
+PAGE = Path(__file__).parents[2] / "docs" / "chains.md"
 RATE = 44_100
 MAKERS = (
     lambda: Gain(-6),
@@ -250,3 +255,19 @@ def test_a_chain_is_a_step() -> None:
     assert np.array_equal(
         Chain([inner, Gain(-6)])(x, RATE), Chain([Resample(22_050), Gain(-6)])(x, RATE)
     )
+
+
+# ---- the page
+
+
+def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spectrum = np.fft.rfft(sound(RATE // 2))
+    spectrum[:, 4_000:] = 0  # 8 kHz
+    soundfile.write(tmp_path / "in.wav", np.fft.irfft(spectrum).T, RATE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIOSR_BRIDGE_RUNTIME_DIR", str(tmp_path / "run"))  # no daemon
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S):
+        exec(block, names)
+    length = RATE // 2 + round(0.5 * RATE)
+    assert sum(block.shape[1] for block in names["made"]) == length
