@@ -190,10 +190,7 @@ def test_what_cannot_be_is_said_and_never_reaches_a_plugin(
 def test_a_stream_is_the_whole(which: list[int], num_samples: int, block: int) -> None:
     x = sound(num_samples)
     chain = Chain(MAKERS[i]() for i in which)
-    cut = streamed(chain, x, block)
-    assert cut.shape == x.shape
-    # a sound shorter than a block is one shorter block to pedalboard, and a filled one to us
-    np.testing.assert_allclose(cut, chain(x, RATE), atol=1e-7 if num_samples >= 8_192 else 2e-4)
+    assert np.array_equal(streamed(chain, x, block), chain(x, RATE))
 
 
 def test_blocks_of_a_stream_lie_as_the_first_one() -> None:
@@ -202,7 +199,7 @@ def test_blocks_of_a_stream_lie_as_the_first_one() -> None:
     out = [chain.process(x[:, :999].T, RATE, reset=False)]
     out += [chain.process(x[:, i : i + 1].T, RATE, reset=False) for i in (999, 1_000)]
     made = np.concatenate([*out, chain.flush()])
-    np.testing.assert_allclose(made.T, whole, atol=1e-7)
+    assert np.array_equal(made.T, whole)
     mono = [chain.process(x[0, i : i + 500], RATE, reset=False) for i in (0, 500, 1_000)]
     assert np.concatenate([*mono, chain.flush()]).shape == (1_001,)
 
