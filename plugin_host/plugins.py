@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audiosr_core.errors import FileError
 from plugin_host import probe
 from plugin_host.errors import PluginError
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pedalboard import VST3Plugin
 
 FOLDERS_VARIABLE = "AUDIOSR_BRIDGE_VST3_PATH"
+SUFFIX = ".vst3"
 MAX_STATE_BYTES = 64 << 20
 _STATE_STARTS = b"VC2!"  # of what `VST3Plugin.raw_state` gives
 
@@ -71,10 +71,12 @@ def find_plugin(plugin: str | os.PathLike[str]) -> Path:
     """The file or bundle that a path or a name means; PluginError if there is none."""
     text = os.fspath(plugin)
     path = Path(text)
-    if path.suffix.lower() == ".vst3" or path.name != text:
+    if path.suffix.lower() == SUFFIX or path.name != text:
+        if path.suffix.lower() != SUFFIX:
+            raise PluginError(f"a VST3 plugin ends in {SUFFIX}, got {path}")
         if not os.path.exists(path):
             raise PluginError(f"there is no plugin {path}")
-        return path.resolve()
+        return path.absolute()
     there = {one.stem: one for one in reversed(installed())}
     if text in there:
         return there[text]
@@ -91,8 +93,9 @@ def installed() -> list[Path]:
     from pedalboard import VST3Plugin
 
     ours = [Path(one) for one in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if one]
-    own = [path.resolve() for folder in ours for path in sorted(folder.rglob("*.vst3"))]
-    return own + [Path(path) for path in sorted(VST3Plugin.installed_plugins)]
+    own = [path.absolute() for folder in ours for path in sorted(folder.rglob(f"*{SUFFIX}"))]
+    whole = [path for path in own if not any(one.suffix == SUFFIX for one in path.parents)]
+    return whole + [Path(path) for path in sorted(VST3Plugin.installed_plugins)]
 
 
 def _load(
@@ -102,8 +105,10 @@ def _load(
 
     try:
         names = VST3Plugin.get_plugin_names_for_file(path)
-        if plugin_name not in (names if plugin_name or len(names) > 1 else [None]):
-            raise PluginError(f"{path} holds {', '.join(names)}; {_which(plugin_name)}")
+        if plugin_name is None and len(names) > 1:
+            raise PluginError(f"{path} holds {', '.join(names)}; say which with plugin_name")
+        if plugin_name is not None and plugin_name not in names:
+            raise PluginError(f"{path} holds no {plugin_name!r}, but {', '.join(names)}")
         plugin = VST3Plugin(path, plugin_name=plugin_name)
     except (ImportError, RuntimeError, ValueError) as error:
         raise PluginError(f"{path} must be a VST3 plugin for this system: {_line(error)}") from error
@@ -134,21 +139,17 @@ def _turn(plugin: VST3Plugin, name: str, value: Value) -> None:
         raise PluginError(f"{plugin.name} does not take {name} = {value!r}: {error}") from error
 
 
-def _which(plugin_name: str | None) -> str:
-    return f"there is no {plugin_name!r}" if plugin_name else "say which with plugin_name"
-
-
 def _existing(path: Path, kind: str) -> Path:
     """`path`, if it is a file that can be read whole."""
     try:
         found = path.stat()
     except OSError as error:
-        raise FileError(f"cannot read the {kind} {path}: {error.strerror}") from error
+        raise PluginError(f"cannot read the {kind} {path}: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode):  # a FIFO would wait for ever
-        raise FileError(f"a {kind} must be a file, got {path}")
+        raise PluginError(f"a {kind} must be a file, got {path}")
     if found.st_size > MAX_STATE_BYTES:
-        raise FileError(f"a {kind} has at most {MAX_STATE_BYTES} bytes, {path} has more")
-    return path.resolve()
+        raise PluginError(f"a {kind} has at most {MAX_STATE_BYTES} bytes, {path} has more")
+    return path.absolute()
 
 
 def _read_state(path: Path) -> bytes:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import gc
 import hashlib
 import json
 import os
@@ -56,7 +55,7 @@ def prove(
         PluginError: it crashed, hung, or cannot be loaded
     """
     key = _key(module, request, library, files)
-    mark = memory() / key
+    mark = folder() / key
     if key in _proven or mark.exists():
         return
     _try(module, request, name, timeout_seconds)
@@ -66,7 +65,7 @@ def prove(
         mark.touch()
 
 
-def memory() -> Path:
+def folder() -> Path:
     """One empty file for each plugin that came through."""
     return platformdirs.user_cache_path("audiosr-bridge", appauthor=False) / "plugins"
 
@@ -80,7 +79,6 @@ def answer(load: Callable[..., object]) -> None:
     wrong = None
     try:
         load(**request)
-        gc.collect()  # a plugin may crash when it goes
     except PluginError as error:
         wrong = str(error)
     json.dump(wrong, reply)
