@@ -1,7 +1,7 @@
 """VST3 plugins: found by name or path, tried in a child process, then loaded here.
 
-    find_plugin ─▶ probe.prove ─▶ pedalboard.VST3Plugin ─▶ state ─▶ preset ─▶ parameters
-                   the same, in a process that may die
+find_plugin ─▶ probe.prove ─▶ pedalboard.VST3Plugin ─▶ state ─▶ preset ─▶ parameters
+               the same, in a process that may die
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def _load(
             raise PluginError(f"{path} holds no {plugin_name!r}, but {', '.join(names)}")
         plugin = VST3Plugin(path, plugin_name=plugin_name)
     except (ImportError, RuntimeError, ValueError) as error:
-        raise PluginError(f"{path} must be a VST3 plugin for this system: {_line(error)}") from error
+        raise PluginError(
+            f"{path} must be a VST3 plugin for this system: {_line(error)}"
+        ) from error
     if plugin.is_instrument:
         raise PluginError(f"{path} must be an effect, but it is an instrument; it takes no sound")
     if state is not None:

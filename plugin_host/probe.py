@@ -5,7 +5,7 @@
               ◀─── JSON, standard output ────  null, or what is wrong; or nothing: it crashed
 
 What came through is remembered until one of its files or the hosting library changes: in this
-process, and in the user's cache folder.
+process, and in the user's cache folder where its files are known.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def prove(
     name: str,
     *,
     library: str,
-    files: Iterable[Path],
+    files: Iterable[Path] = (),
     timeout_seconds: float = SECONDS,
 ) -> None:
     """Return when `request` has been loaded in a child, now or before.
@@ -49,20 +49,24 @@ def prove(
         request: what the child's `load` is called with
         name: the plugin in the words of a message
         library: the distribution that hosts it
-        files: a plugin that changed in one of these is tried again; a folder stands for all in it
+        files: a plugin that changed in one of these is tried again; a folder stands for all in it;
+            without any it is tried again in the next process
 
     Raises:
         PluginError: it crashed, hung, or cannot be loaded
     """
-    key = _key(module, request, library, files)
+    stats = _stats(files)
+    facts = [module, dict(request), library, metadata.version(library), stats]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     mark = folder() / key
-    if key in _proven or mark.exists():
+    if key in _proven or (stats and mark.exists()):
         return
     _try(module, request, name, timeout_seconds)
     _proven.add(key)
-    with contextlib.suppress(OSError):  # it will be tried again
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+    if stats:
+        with contextlib.suppress(OSError):  # it will be tried again
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
 
 def folder() -> Path:
@@ -123,14 +127,10 @@ def _death(code: int) -> str:
     return f"signal {-code}"
 
 
-def _key(module: str, request: Mapping[str, Any], library: str, files: Iterable[Path]) -> str:
-    stats = [
-        (os.fspath(path), stat.st_size, stat.st_mtime_ns)
-        for path in _every_file(files)
-        if (stat := path.stat())
-    ]
-    facts = [module, dict(request), library, metadata.version(library), stats]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """What tells that a file is another one: its path, size and time."""
+    found = [(os.fspath(path), path.stat()) for path in _every_file(paths)]
+    return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in found]
 
 
 def _every_file(paths: Iterable[Path]) -> Iterator[Path]:
