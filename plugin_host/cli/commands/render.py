@@ -307,7 +307,7 @@ class _Child:
         self._request = request
         context = multiprocessing.get_context("spawn")
         self._told = context.RawArray("d", 2)  # the fraction, and how often it was told
-        self._pool = ProcessPool(
+        self._pool: Any = ProcessPool(
             max_workers=1, context=context, initializer=_begin, initargs=(self._told,)
         )
 
@@ -419,7 +419,9 @@ def _tell_report(report: Report, request: Request) -> None:
         for text in report["notes"]:
             say(f"  note: {text}")
         if report["overs"]:
-            say(f"  note: {report['overs']} samples are over full scale; a limiter avoids it")
+            kept = "kept" if report["sample_format"] in ("FLOAT", "DOUBLE") else "clipped"
+            say(f"  note: {report['overs']} samples are over full scale and were {kept};"
+                " a limiter at the end avoids it")  # fmt: skip
     if request.json:
         emit(report)
 
