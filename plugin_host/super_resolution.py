@@ -13,7 +13,7 @@ import contextlib
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +24,6 @@ from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision, output_rate
 from audiosr_core.errors import SettingsError, UsageError
 from audiosr_core.presets import load_preset
-from audiosr_core.resample import output_length
 from audiosr_core.settings import KNOBS, Settings
 from audiosr_core.splice import MIN_WIDTH_HZ, width_hz
 from bridge.worker_engine import follow
@@ -286,7 +285,7 @@ class SuperResolution(ArrayProcessor):
         moving = {
             name: breakpoints(name, value)
             for name, value in knobs.items()
-            if name in AUTOMATED and isinstance(value, Sequence | np.ndarray)
+            if name in AUTOMATED and not isinstance(value, str | int | float)
         }
         still = {name: value for name, value in knobs.items() if name not in moving}
         neutral = {name: KNOBS[name].default for name in moving}
@@ -333,7 +332,7 @@ class SuperResolutionStage:
         self._parts, self._rate, self._num_channels = parts, sample_rate, num_channels
         self._curve = None if curve is None else curve(decision)
         self._given = 0  # samples out
-        self._dtype = np.dtype(np.float64)
+        self._dtype: np.dtype[np.floating] = np.dtype(np.float64)
 
     @property
     def sample_rate_out(self) -> int:
