@@ -178,7 +178,7 @@ def _checked(step: Any) -> Element:
         if not step.is_effect:
             raise ChainError(f"{step!r} is an instrument; a chain holds effects only")
         return step
-    if isinstance(step, SuperResolution | Step):
+    if isinstance(step, SuperResolution | Step) and not isinstance(step, type):
         return step
     raise ChainError(
         "a chain holds pedalboard plugins, SuperResolution and steps with a name and open(),"

@@ -9,7 +9,6 @@ A mono plugin has one instance for each channel of the sound.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
@@ -191,7 +190,7 @@ def _load(uri: str, sample_rate: int = 48_000) -> Plugin:
     minihost = _import()
     descriptor = f'<PLUGIN name="" format="LV2" file={quoteattr(uri)} uniqueId="0" uid="0"/>'
     try:
-        plugin = minihost.Plugin.from_descriptor(
+        plugin: Plugin = minihost.Plugin.from_descriptor(
             descriptor, sample_rate=sample_rate, max_block_size=BLOCK
         )
     except RuntimeError as error:
@@ -211,30 +210,26 @@ def _position(plugin: Plugin, uri: str, name: str, value: Value) -> tuple[int, f
         raise PluginError(f"{uri} has no parameter {name!r}; there are: {', '.join(symbols)}")
     index = symbols.index(name)
     steps = parameters[index]["num_steps"]
-    if parameters[index]["is_boolean"]:
-        places = {"off": 0.0, "0": 0.0, "on": 1.0, "1": 1.0}
-    elif steps > 1:
-        at = [step / (steps - 1) for step in range(steps)]
-        places = {plugin.param_to_text(index, one).lower(): one for one in at}
-    else:
-        return index, _linear(plugin, uri, name, index, value)
-    text = f"{float(value):.10g}" if isinstance(value, bool | int | float) else value.lower()
-    if text not in places:
-        few = ", ".join([*places][:20]) + (", …" if len(places) > 20 else "")
-        raise PluginError(f"{uri} takes {name} as one of {few}, got {value!r}")
-    return index, places[text]
-
-
-def _linear(plugin: Plugin, uri: str, name: str, index: int, value: Value) -> float:
     low, high = (plugin.param_to_text(index, end) for end in (0.0, 1.0))
-    if (
-        isinstance(value, bool | str)
-        or not math.isfinite(value)
-        or not float(low) <= value <= float(high)
-    ):
+    if steps > 1 and not _is_number(low):  # a list of words
+        if parameters[index]["is_boolean"] and value in (0, 1):
+            return index, float(value)
+        at = [step / (steps - 1) for step in range(steps)]
+        places = {plugin.param_to_text(index, one): one for one in at}
+        if value not in places:
+            raise PluginError(f"{uri} takes {name} as one of {', '.join(places)}, got {value!r}")
+        return index, places[str(value)]
+    if isinstance(value, bool | str) or not float(low) <= value <= float(high):
         raise PluginError(f"{uri} takes {name} from {low} to {high}, got {value!r}")
-    position: float = plugin.param_from_text(index, f"{value:.10g}")
-    return position
+    return index, plugin.param_from_text(index, f"{value:.10g}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _try(uri: str) -> None:

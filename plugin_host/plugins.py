@@ -52,16 +52,12 @@ def load_plugin(
     path = find_plugin(plugin)
     given = {"preset": preset, "state": state}
     files = {kind: _existing(Path(file), kind) for kind, file in given.items() if file is not None}
-    request = {
-        "path": str(path),
-        "plugin_name": plugin_name,
-        **{kind: str(file) for kind, file in files.items()},
-    }
+    request = {"plugin_name": plugin_name, **{kind: str(file) for kind, file in files.items()}}
     probe.prove(
-        "plugin_host.plugins", request, str(path),
+        "plugin_host.plugins", {"path": str(path), **request}, str(path),
         library="pedalboard", files=[path, *files.values()], timeout_seconds=timeout_seconds,
     )  # fmt: skip
-    loaded = _load(**request)
+    loaded = _load(str(path), **request)
     for name, value in (parameters or {}).items():
         _turn(loaded, name, value)
     return loaded
@@ -71,7 +67,7 @@ def find_plugin(plugin: str | os.PathLike[str]) -> Path:
     """The file or bundle that a path or a name means; PluginError if there is none."""
     text = os.fspath(plugin)
     path = Path(text)
-    if path.suffix.lower() == SUFFIX or path.name != text:
+    if is_path(text):
         if path.suffix.lower() != SUFFIX:
             raise PluginError(f"a VST3 plugin ends in {SUFFIX}, got {path}")
         if not os.path.exists(path):
@@ -88,6 +84,11 @@ def find_plugin(plugin: str | os.PathLike[str]) -> Path:
     )
 
 
+def is_path(plugin: str) -> bool:
+    """Whether it is a path, and not the name of an installed plugin."""
+    return Path(plugin).suffix.lower() == SUFFIX or Path(plugin).name != plugin
+
+
 def installed() -> list[Path]:
     """VST3 plugins in the folders of `$AUDIOSR_BRIDGE_VST3_PATH` and in the system's, in order."""
     from pedalboard import VST3Plugin
@@ -95,11 +96,12 @@ def installed() -> list[Path]:
     ours = [Path(one) for one in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if one]
     own = [path.absolute() for folder in ours for path in sorted(folder.rglob(f"*{SUFFIX}"))]
     whole = [path for path in own if not any(one.suffix == SUFFIX for one in path.parents)]
-    return whole + [Path(path) for path in sorted(VST3Plugin.installed_plugins)]
+    there = VST3Plugin.installed_plugins  # type: ignore[attr-defined]
+    return whole + [Path(path) for path in sorted(there)]
 
 
 def _load(
-    path: str, plugin_name: str | None, preset: str | None = None, state: str | None = None
+    path: str, plugin_name: str | None = None, preset: str | None = None, state: str | None = None
 ) -> VST3Plugin:
     from pedalboard import VST3Plugin
 
@@ -129,10 +131,9 @@ def _load(
 
 
 def _turn(plugin: VST3Plugin, name: str, value: Value) -> None:
-    if name not in plugin.parameters:
-        raise PluginError(
-            f"{plugin.name} has no parameter {name!r}; there are: {', '.join(plugin.parameters)}"
-        )
+    there = plugin.parameters  # type: ignore[attr-defined]
+    if name not in there:
+        raise PluginError(f"{plugin.name} has no parameter {name!r}; there are: {', '.join(there)}")
     try:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"it must be finite, got {value}")

@@ -361,7 +361,8 @@ class SuperResolutionStage:
         for original, high in pieces:
             num_samples = high.shape[1]
             if self._curve is not None:
-                high = high * self._curve.at(self._given, num_samples)
+                factors = self._curve.at(self._given, num_samples)
+                high = high.astype(np.float32) * factors  # a daemon sends it in the sound's type
             self._given += num_samples
             yield original, high
 
