@@ -15,6 +15,8 @@ import psutil
 import pytest
 import soundfile
 
+from plugin_host.cli.app import run
+
 ROOT = Path(__file__).parents[2]
 VST3 = Path("/usr/lib/vst3/ZamCompX2.vst3")
 PATIENCE = 60  # seconds, for a process to get somewhere
@@ -23,17 +25,19 @@ pytestmark = pytest.mark.timeout(200)
 needs_vst3 = pytest.mark.skipif(not VST3.exists(), reason=f"{VST3} is not installed")
 
 CHAIN = """
+schema = 1
 [[step]]
 plugin = "HighpassFilter"
 cutoff_frequency_hz = 20
 [[step]]
-model = "lite"
+super_resolution = true
 """
 FOREIGN = f"""
+schema = 1
 [[step]]
-plugin = "{VST3}"
+vst3 = "{VST3}"
 [[step]]
-model = "lite"
+super_resolution = true
 """
 
 
@@ -57,8 +61,17 @@ def ended(process):
     return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
 
 
-def render(folder, *arguments):
-    return ended(start(folder, *arguments))
+@pytest.fixture
+def render(folder, monkeypatch, capfd):
+    """The command in this process, for what needs no process of its own."""
+    monkeypatch.chdir(folder)
+
+    def call(*arguments):
+        code = run(["render", *arguments])
+        out, err = capfd.readouterr()
+        return code, [json.loads(line) for line in out.splitlines()], err
+
+    return call
 
 
 @pytest.fixture
@@ -90,11 +103,11 @@ def part_of(folder, process):
     raise AssertionError(f"no output was begun: {process.communicate()[1].decode()}")
 
 
-def test_a_batch_with_a_failure_in_its_middle(folder):
+def test_a_batch_with_a_failure_in_its_middle(folder, render):
     (folder / "bad.wav").write_bytes(b"not a sound")
     sound(folder / "b.wav", 1)
     code, reports, err = render(
-        folder, "chain.toml", "a.wav", "bad.wav", "b.wav", "-o", "out", "--json",
+        "chain.toml", "a.wav", "bad.wav", "b.wav", "-o", "out", "--json",
         "--report", "report.json", "--html", "report.html",
     )  # fmt: skip
     assert code == 1
@@ -109,25 +122,25 @@ def test_a_batch_with_a_failure_in_its_middle(folder):
     assert all(word in page for word in ("out/a.wav", "bad.wav", "LUFS", "dBTP"))
 
 
-def test_usage(folder):
+def test_usage(folder, render):
     for arguments in (
         ["chain.toml", "a.wav", "-o", "a.wav"],
         ["chain.toml", "a.wav", "--in-place", "-o", "b.wav"],
         ["chain.toml", "a.wav", "--tail", "-1"],
         ["missing.toml", "a.wav"],
     ):
-        code, _, err = render(folder, *arguments)
+        code, _, err = render(*arguments)
         assert code == 2, (arguments, err)
         assert err.startswith("error: ")
-    code, [report], _ = render(folder, "chain.toml", "a.wav", "--dry-run", "--json")
+    code, [report], _ = render("chain.toml", "a.wav", "--dry-run", "--json")
     assert code == 0
     assert report["dry_run"]
     assert sorted(os.listdir(folder)) == ["a.wav", "chain.toml", "foreign.toml"]
 
 
-def test_in_place_keeps_a_backup(folder):
+def test_in_place_keeps_a_backup(folder, render):
     original = (folder / "a.wav").read_bytes()
-    code, _, _ = render(folder, "chain.toml", "a.wav", "--in-place", "--tail", "0.5")
+    code, _, _ = render("chain.toml", "a.wav", "--in-place", "--tail", "0.5")
     assert code == 0
     assert (folder / "a.orig.wav").read_bytes() == original
     assert soundfile.info(folder / "a.wav").frames == 66_150

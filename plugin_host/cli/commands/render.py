@@ -210,7 +210,7 @@ def _renderer(request: Request) -> Iterator[Renderer]:
     """This process; or, where plugins of others are in the chain, one that may die."""
     from plugin_host.chain_file import load_chain
 
-    chain = load_chain(request.chain)
+    chain = load_chain(request.chain, note=note)
     with contextlib.ExitStack() as stack:
         if _holds_foreign(chain):
             stack.enter_context(child := _Child(request))
@@ -367,10 +367,9 @@ _told: Any = None  # of the process that `_begin` began
 
 
 def _begin(told: Any) -> None:
-    """In the child: what it is asked to do, it does by leaving its `with`s."""
+    """In the child."""
     global _told
     _told = told
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _render_there(request: Request, source: Path, target: Path) -> Report | _Failure:
@@ -380,12 +379,15 @@ def _render_there(request: Request, source: Path, target: Path) -> Report | _Fai
         _told[0] = fraction
         _told[1] += 1
 
+    idle = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `with`s are left
     try:
         return _renderer_there(request).render(source, target, tell)
     except AudioSRError as error:
         return _Failure(str(error), error.exit_code)
     except KeyboardInterrupt:
         os._exit(EXIT_INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, idle)
 
 
 @functools.lru_cache(maxsize=1)
@@ -479,7 +481,7 @@ def _item(report: Report) -> Item:
 
 
 def _picture(report: Report) -> bytes:
-    from audiosr_core.evaluation.plots import spectrogram
+    from audiosr_core.evaluation.compare import picture_of
     from audiosr_core.files import Reader
     from plugin_host.pictures import grid
 
@@ -487,6 +489,5 @@ def _picture(report: Report) -> bytes:
     before = report["backup"] or report["input"]
     for name, path in {"before": before, "after": report["output"]}.items():
         with Reader(path) as reader:
-            info = reader.info
-            found[name] = spectrogram(reader.read, info.num_samples, info.sample_rate)
+            found[name] = picture_of(reader)
     return grid(found, report["cutoff_hz"])
