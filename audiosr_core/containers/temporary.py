@@ -144,6 +144,18 @@ class Temporary:
             os.fchmod(self._file.fileno(), old.st_mode & 0o7777)
 
 
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """These bytes as a file, all of them or none; OutputExistsError if it may not be replaced."""
+    if not overwrite and path.exists():
+        raise exists(path)
+    temporary = Temporary(path)
+    try:
+        temporary.write(data)
+        temporary.publish(replace=overwrite)
+    finally:
+        temporary.discard()
+
+
 def exists(path: Path) -> OutputExistsError:
     return OutputExistsError(f"{path} exists already; choose another name or allow overwriting it")
 

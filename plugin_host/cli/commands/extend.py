@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ class Request:
     overwrite: bool
     in_place: bool
     dry_run: bool
+    delta: bool
     json: bool
     quiet: bool
     where: Where
@@ -71,6 +73,12 @@ def extend(
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
+    ] = False,
+    delta: Annotated[
+        bool,
+        typer.Option(
+            "--delta", help="Write only what is added: with the original it makes the extended."
+        ),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a file on standard output.")
@@ -114,6 +122,7 @@ def extend(
         overwrite=overwrite,
         in_place=in_place,
         dry_run=dry_run,
+        delta=delta,
         json=json,
         quiet=quiet,
         where=Where(device, precision, daemon, connection),
@@ -132,7 +141,8 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
     if request.in_place:
         targets = [None] * len(sources)
     else:
-        targets = [*plan_targets(sources, output, default_target, make=not request.dry_run)]
+        name = partial(default_target, word="delta" if request.delta else "extended")
+        targets = [*plan_targets(sources, output, name, make=not request.dry_run)]
     failures: list[int] = []
     with (
         Place(request.where, "audiosr-bridge extend", note) as place,
@@ -180,6 +190,7 @@ def _extend_one(
             overwrite=request.overwrite,
             in_place=request.in_place,
             dry_run=request.dry_run,
+            delta=request.delta,
             on_progress=tell,
             engine=engine,
         ).as_dict()
