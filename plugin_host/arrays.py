@@ -48,9 +48,7 @@ class Form:
                 f" got {list(array.shape)}"
             )
         if layout not in (None, "channels_first", "channels_last"):
-            raise ChainError(
-                f"layout must be 'channels_first' or 'channels_last', got {layout!r}"
-            )
+            raise ChainError(f"layout must be 'channels_first' or 'channels_last', got {layout!r}")
         rows, columns = array.shape
         if layout is None and rows == columns > 1:
             raise AudioError(

@@ -49,13 +49,14 @@ Array = NDArray[np.float64]
 FRAMES_PER_SECOND = 100
 PIECE_FRAMES = 500
 BESIDE = 10  # frames on each side of an edge
-FLOOR = 1e-10  # power: below -100 dB nothing is told apart
+TINY = 1e-12  # power
+FAINT = 1e-4  # of the mean power of what is added: below that, one level is as good as another
 USUAL = 99.0  # per cent of the other places: what these show is no sign of a join
 BEYOND = {"step": 2.0, "bulge": 2.0, "spike": 1.5}  # times that: it is one
 LEAST = {"step": 1.0, "bulge": 1.0, "spike": 6.0}  # dB, dB, and times the surroundings
 MIN_PLACES = 50  # fewer other places say nothing
 CLOSE_UPS, CLOSE_SECONDS = 4, 0.5
-CLOSE_WINDOW_SECONDS = 0.01
+CLOSE_WINDOW_SECONDS, CLOSE_RANGE_DB = 0.01, 60
 MAX_POINTS = 8_000  # of a curve in a picture
 JOIN_INK, FLAG_INK = "#94a3b8", "#dc2626"
 
@@ -249,7 +250,7 @@ def _frames(original: Reader, extended: Reader) -> tuple[Array, Array]:
     power, peak, mean = (np.concatenate(parts) for parts in (powers, peaks, means))
     kernel = np.ones(2 * BESIDE + 1)
     around = np.convolve(mean, kernel, "same") / np.convolve(np.ones(len(mean)), kernel, "same")
-    return power, np.sqrt(peak / np.maximum(around, FLOOR))
+    return power, np.sqrt(peak / np.maximum(around, TINY))
 
 
 def _steps(power: Array) -> Array:
@@ -271,7 +272,8 @@ def _against(power: Array, length: int, pair: Any) -> Array:
     here = (sums[first + length] - sums[first]) / length
     after = (sums[first + length + beside] - sums[first + length]) / beside
     upper, lower = pair(before, here, after)
-    found[first] = 10 * np.log10((upper + FLOOR) / (lower + FLOOR))
+    faint = FAINT * float(power.mean()) + TINY
+    found[first] = 10 * np.log10((upper + faint) / (lower + faint))
     return found
 
 
@@ -320,9 +322,9 @@ def _close_up(file: Reader, join: Join) -> tuple[Spectrogram, float]:
 def _draw_close(
     axes: Any, join: Join, picture: Spectrogram, start: float, crossover_hz: float
 ) -> None:
-    low, high = colour_range(picture)
-    paint(axes, picture, picture.db, "magma_r", low, high)
-    what = ", ".join(join.found) or "nothing to see"
+    _, high = colour_range(picture)
+    paint(axes, picture, picture.db, "magma_r", high - CLOSE_RANGE_DB, high)
+    what = ", ".join(join.found) or "nothing found"
     label(axes, f"{join.start:.2f} s: {what}", picture.sample_rate / 2, picture.duration)
     axes.set_ylim(bottom=crossover_hz / 1000)
     axes.set_xlabel(f"Time from {start:.2f} s")
