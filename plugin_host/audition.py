@@ -146,8 +146,9 @@ def audition(
     if png is not None:
         cutoffs = {take.cutoff_hz for take in takes}
         cutoff_hz = cutoffs.pop() if len(cutoffs) == 1 else None
-        _draw(targets, cutoff_hz, f"{source.name} at {span[0] / info.sample_rate:.2f} s", png,
-              overwrite)  # fmt: skip
+        start, stop = (n / info.sample_rate for n in span)
+        title = f"{source.name}, {start:.2f} to {stop:.2f} s"
+        _draw(targets, cutoff_hz, title, png, overwrite)
     return Audition(
         input=str(source),
         start=span[0] / info.sample_rate,
@@ -194,7 +195,7 @@ def open_key(path: Path) -> dict[str, Any]:
     """What a blind pair's key says."""
     try:
         with translated(path, "read"):
-            said = json.loads(base64.b64decode(path.read_bytes(), validate=True))
+            said = json.loads(base64.b64decode(path.read_bytes().strip(), validate=True))
         return dict(said)
     except (ValueError, TypeError) as error:
         raise FileError(f"{path} is no key of a blind pair; it is called NAME.key") from error

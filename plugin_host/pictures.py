@@ -12,6 +12,7 @@ The join inspector looks at what was added (the extended sound less the original
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +62,9 @@ MAX_POINTS = 8_000  # of a curve in a picture
 JOIN_INK, FLAG_INK = "#94a3b8", "#dc2626"
 
 
-def grid(
-    pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title: str = "", columns: int = 3
-) -> bytes:
+def grid(pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title: str = "") -> bytes:
     """Spectrograms side by side in the same colours, the cutoff drawn in; a PNG."""
-    columns = min(columns, len(pictures))
+    columns = len(pictures) if len(pictures) <= 3 else math.ceil(math.sqrt(len(pictures)))
     rows = -(-len(pictures) // columns)
     figure = new_figure(1.5 + 4.5 * columns, 1.0 + 3.3 * rows, title)
     low, high = colour_range(*pictures.values())
@@ -83,6 +82,7 @@ def grid(
         every[0].text(
             0.99, cutoff_hz / top_hz, f"cutoff {cutoff_hz / 1000:.2f} kHz ", ha="right",
             va="bottom", transform=every[0].transAxes, color=CUTOFF_INK, fontsize=10,
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     return _png(figure)
 

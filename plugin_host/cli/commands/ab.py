@@ -11,7 +11,7 @@ import typer
 from bridge.jobs import ANALYSIS
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.knobs import settings_of
-from plugin_host.cli.targets import output_folder
+from plugin_host.cli.targets import make_folder, output_folder
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Place, Where
 
@@ -72,7 +72,7 @@ def ab(
         _tell_key(audition.open_key(source), json)
         return
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     with (
         Place(where, "audiosr-bridge ab", note, priority="interactive") as place,
         bars(quiet) as progress,

@@ -14,7 +14,7 @@ from bridge.jobs import ANALYSIS
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_moment
-from plugin_host.cli.targets import output_folder
+from plugin_host.cli.targets import make_folder, output_folder
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Place, Where
 
@@ -76,7 +76,7 @@ def audition(
     numbers = _seeds(seeds)
     folder = output_folder(output, MANY)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     from plugin_host import audition as rendered
 
     with (
