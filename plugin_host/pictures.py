@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
+from audiosr_core.audio import Samples
 from audiosr_core.chunking import ChunkPlan
 from audiosr_core.cutoff import Cutoff
 from audiosr_core.decision import Decision
@@ -182,7 +184,9 @@ def inspect_joins(
     )
 
 
-def draw_joins(joins: Joins, extended: Reader, crossover_hz: float, title: str = "") -> bytes:
+def draw_joins(
+    joins: Joins, original: Reader, extended: Reader, crossover_hz: float, title: str = ""
+) -> bytes:
     """Level and bend over time, and the joins that show most, close up; a PNG."""
     figure = new_figure(15, 10, title)
     places = figure.add_gridspec(3, CLOSE_UPS)
@@ -204,11 +208,16 @@ def draw_joins(joins: Joins, extended: Reader, crossover_hz: float, title: str =
     for axes in (level, bend):
         for join in joins.joins:
             ink = FLAG_INK if join.found else JOIN_INK
-            axes.axvspan(join.start, max(join.stop, join.start + 0.01), color=ink, alpha=0.35, lw=0)
-            axes.axvline(join.start, color=ink, lw=0.8)
+            axes.axvspan(join.start, join.stop, color=ink, alpha=0.3, lw=0, zorder=0)
+            axes.axvline(join.start, color=ink, lw=0.8, alpha=0.6, zorder=0)
+        places_found = [join.start for join in joins.showing]
+        axes.plot(
+            places_found, np.ones(len(places_found)), "v", color=FLAG_INK, ms=10, clip_on=False,
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
     worst = sorted(joins.joins, key=lambda join: -_strength(join, joins.limits))[:CLOSE_UPS]
-    close = [(join, *_close_up(extended, join)) for join in sorted(worst, key=lambda j: j.start)]
-    for place, (join, picture, start) in enumerate(close):
+    for place, join in enumerate(sorted(worst, key=lambda join: join.start)):
+        picture, start = _close_up(original, extended, join)
         _draw_close(figure.add_subplot(places[2, place]), join, picture, start, crossover_hz)
     return _png(figure)
 
@@ -248,8 +257,7 @@ def _frames(original: Reader, extended: Reader) -> tuple[Array, Array]:
     if not powers:
         raise AudioError("joins are looked for in frames of 10 ms, and these sounds are shorter")
     power, peak, mean = (np.concatenate(parts) for parts in (powers, peaks, means))
-    kernel = np.ones(2 * BESIDE + 1)
-    around = np.convolve(mean, kernel, "same") / np.convolve(np.ones(len(mean)), kernel, "same")
+    around = uniform_filter1d(mean, 2 * BESIDE + 1, mode="nearest")
     return power, np.sqrt(peak / np.maximum(around, TINY))
 
 
@@ -306,23 +314,24 @@ def _strength(join: Join, limits: Mapping[str, float]) -> float:
     return max(value / limits[name] for name, value in values.items())
 
 
-def _close_up(file: Reader, join: Join) -> tuple[Spectrogram, float]:
-    rate, total = file.info.sample_rate, file.info.num_samples
+def _close_up(original: Reader, extended: Reader, join: Join) -> tuple[Spectrogram, float]:
+    """What was added around a join, and where that begins; all there is, where rates differ."""
+    rate, total = extended.info.sample_rate, extended.info.num_samples
+    subtracts = original.info.sample_rate == rate and original.info.num_samples == total
     start = max(0, round((join.start - CLOSE_SECONDS) * rate))
     stop = min(total, round((join.stop + CLOSE_SECONDS) * rate))
-    picture = spectrogram(
-        lambda place, count: file.read(start + place, start + place + count),
-        stop - start,
-        rate,
-        CLOSE_WINDOW_SECONDS,
-    )
-    return picture, start / rate
+
+    def read(place: int, count: int) -> Samples:
+        here = start + place, start + place + count
+        return extended.read(*here) - (original.read(*here) if subtracts else 0)
+
+    return spectrogram(read, stop - start, rate, CLOSE_WINDOW_SECONDS), start / rate
 
 
 def _draw_close(
     axes: Any, join: Join, picture: Spectrogram, start: float, crossover_hz: float
 ) -> None:
-    _, high = colour_range(picture)
+    high = float(picture.db[picture.hz >= crossover_hz].max())
     paint(axes, picture, picture.db, "magma_r", high - CLOSE_RANGE_DB, high)
     what = ", ".join(join.found) or "nothing found"
     label(axes, f"{join.start:.2f} s: {what}", picture.sample_rate / 2, picture.duration)

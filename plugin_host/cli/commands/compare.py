@@ -69,7 +69,7 @@ def _inspect(
         found = inspect_joins(first, second, places)
         record = provenance_of(extended) or {}
         from_hz = cutoff or float(record.get("cutoff_hz", 0.0))
-        picture = draw_joins(found, second, from_hz, f"Joins of {extended.name}")
+        picture = draw_joins(found, first, second, from_hz, f"Joins of {extended.name}")
     write_whole(png, picture, overwrite=True)
     return {
         "count": len(found.joins),
