@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,49 +83,19 @@ def high_band(
     Raises:
         ModelError: the model gave no sound twice; a dry chunk is never passed off as extended
     """
-    cutoff_hz = chunk_cutoff(piece, plan, decision, settings)
-    rows = [i for i, skip in enumerate(decision.skipped) if not skip and piece[i].any()]
-    if cutoff_hz is None or not rows:
-        return nothing(plan, index, len(piece))
-    different, like = distinct(piece, rows)  # mono in two channels is computed once, stays mono
-    made = new_band(model, plan, index, piece[different], cutoff_hz, decision, settings, on_step)
-    out = nothing(plan, index, len(piece))
-    out[rows] = made[like]
-    return out
-
-
-def nothing(plan: ChunkPlan, index: int, num_channels: int) -> HighBand:
-    """What is added to a chunk that needs nothing."""
     start, end = plan.core(index)
-    return np.zeros((num_channels, plan.at(end - start, plan.rate_out)), np.float32)
-
-
-def chunk_cutoff(
-    piece: Samples, plan: ChunkPlan, decision: Decision, settings: Settings
-) -> float | None:
-    """Where the original of a chunk ends; None where nothing is to be added."""
-    if not decision.extends:
-        return None
+    first, _ = plan.slice(index)
+    length = plan.at(end - start, plan.rate_out)
+    out = np.zeros((piece.shape[0], length), np.float32)
+    rows = [i for i, skip in enumerate(decision.skipped) if not skip and piece[i].any()]
     cutoff_hz = decision.cutoff.hz
     if decision.follow:
         cutoff_hz = _local_cutoff(piece, plan.rate_in, decision)
-    return cutoff_hz if cutoff_hz < min(plan.rate_out / 2, settings.ceiling_hz) else None
-
-
-def new_band(
-    model: Model,
-    plan: ChunkPlan,
-    index: int,
-    piece: Samples,
-    cutoff_hz: float,
-    decision: Decision,
-    settings: Settings,
-    on_step: Callable[[], None],
-) -> HighBand:
-    """What is added to these channels of chunk `index`: generated, cut out, at its level."""
-    start, end = plan.core(index)
-    first, _ = plan.slice(index)
-    low = resample(piece.astype(np.float32), plan.rate_in, plan.rate_model)
+    top = min(plan.rate_out / 2, settings.ceiling_hz)
+    if not decision.extends or not rows or cutoff_hz >= top:
+        return out
+    different = _different(piece, rows)  # mono in two channels is computed once, and stays mono
+    low = resample(piece[different].astype(np.float32), plan.rate_in, plan.rate_model)
     condition = Condition(cutoff_hz, settings, decision.peak, on_step)
     made = _generated(model, low, plan.at(first, plan.rate_model), condition, index)
     taps = bandpass(plan.rate_model, cutoff_hz, settings.transition, settings.ceiling_hz)
@@ -133,7 +103,10 @@ def new_band(
     gain = settings.mix * 10 ** ((settings.gain_hf_db + decision.gain_db) / 20)
     made = resample(made * np.float32(gain), plan.rate_model, plan.rate_out)
     lead = plan.at(start - first, plan.rate_out)
-    return made[:, lead : lead + plan.at(end - start, plan.rate_out)]
+    for i in rows:
+        first_like_it = next(k for k, j in enumerate(different) if _same(piece, i, j))
+        out[i] = made[first_like_it, lead : lead + length]
+    return out
 
 
 def _generated(
@@ -152,17 +125,17 @@ def _generated(
     )
 
 
-def distinct(x: Samples, rows: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The first of every group of equal rows, and for each of `rows` the place of its like."""
+def _same(piece: Samples, i: int, j: int) -> bool:
+    return i == j or np.array_equal(piece[i], piece[j])
+
+
+def _different(piece: Samples, rows: list[int]) -> list[int]:
+    """The first of every group of equal channels."""
     kept: list[int] = []
-    like = []
     for i in rows:
-        equal = (k for k, j in enumerate(kept) if np.array_equal(x[i], x[j]))
-        place = next(equal, len(kept))
-        if place == len(kept):
+        if not any(_same(piece, i, j) for j in kept):
             kept.append(i)
-        like.append(place)
-    return kept, like
+    return kept
 
 
 def _local_cutoff(piece: Samples, sample_rate: int, decision: Decision) -> float:

@@ -1,7 +1,7 @@
 """Albums to extend: songs of stems, played by fluidsynth from MIDI or made of tones and noise.
 
-    folder/Song 1/Drums.wav  Bass.wav  Piano.wav …     24 bits, nothing above the cutoff
-           Song 2/…
+folder/Song 1/Drums.wav  Bass.wav  Piano.wav …     24 bits, nothing above the cutoff
+       Song 2/…
 """
 
 from __future__ import annotations
