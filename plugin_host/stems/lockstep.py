@@ -90,6 +90,7 @@ class Lockstep:
 
     def _settled(self) -> Settled:
         count = min(queue.size for queue in (self._band, *self._shares.values()))
+        self._mix.original.take(count)  # nobody needs it: it is the sum of the others
         return Settled(
             originals=[lane.original.take(count) for lane in self._lanes],
             shares=[

@@ -46,10 +46,10 @@ from bridge.runtime_dir import cache_folder
 from plugin_host.stems.album import Song, Stem
 from plugin_host.stems.lockstep import Lockstep, Settled, energy, gets_all
 from plugin_host.stems.mix import StemsReader
+from plugin_host.stems.streams import CachedStreams
 
 GUIDE = "lite"  # extends each stem alone
 LAST_PASS = 0.05  # its share of the progress
-CACHE_BYTES = 10 << 30
 SILENCE_DB = -300.0  # less is said to be this
 
 OnProgress = Callable[[float], None]
@@ -145,8 +145,10 @@ def extend_song(
             dry_run=dry_run,
             engine=engine.name,
         )
-        chunks = _Chunks(cache or cache_folder() / "chunks")
-        walk = _Walk(song, stems, settings, decision, idle, here, chunks, on_progress)
+        streams = CachedStreams(
+            cache or cache_folder() / "chunks", stems.sample_rate, stems.num_samples
+        )
+        walk = _Walk(song, stems, settings, decision, idle, here, streams, on_progress)
         if not dry_run:
             report = walk.write(report, overwrite)
         report = dataclasses.replace(report, stems=tuple(walk.stem_reports()))
@@ -235,12 +237,12 @@ class _Walk:
         decision: Decision,
         idle: Sequence[tuple[bool, ...]],
         engine: EngineLike,
-        chunks: _Chunks,
+        streams: CachedStreams,
         on_progress: OnProgress,
     ) -> None:
         self._song, self._stems, self._settings = song, stems, settings
         self._decision, self._idle = decision, idle
-        self._engine, self._chunks, self._on_progress = engine, chunks, on_progress
+        self._engine, self._streams, self._on_progress = engine, streams, on_progress
         self._sounding = [i for i, rows in enumerate(idle) if decision.extends and not all(rows)]
         self._total = output_length(stems.num_samples, stems.sample_rate, decision.rate_out)
         self._done = 0
@@ -267,11 +269,11 @@ class _Walk:
             stem = self._song.stems[i]
             for source, target in zip(stem.files, stem.targets, strict=True):
                 copy_file(source, target, overwrite, in_place=False)
-        self._chunks.settle()
+        self._streams.settle()
         return dataclasses.replace(
             report,
-            chunks=self._chunks.count,
-            cached_chunks=self._chunks.hits,
+            chunks=self._streams.num_chunks,
+            cached_chunks=self._streams.num_cached,
             sum_residual_db=self._residual_db() if self._sounding else None,
             sum_high_db=_ratio_db(self._sum, self._mix),
             sum_error_db=_ratio_db(self._error, self._mix),
@@ -359,15 +361,13 @@ class _Walk:
             decision = dataclasses.replace(decision, extends=False)
         seed = _seed(self._settings, self._song.stems[i])
         settings = self._settings.replace(model=GUIDE, seed=seed)
-        return self._chunks.open(
-            Engine(), self._stems, self._stems.widths[i], settings, decision, self._tell
-        )
+        return self._streams.open(Engine(), self._stems.widths[i], settings, decision, self._tell)
 
     def _mix_stream(self) -> Parts:
         engine, stems = self._engine, self._stems
         if isinstance(engine, Engine):
-            return self._chunks.open(
-                engine, stems, stems.mix_channels, self._settings, self._decision, self._tell
+            return self._streams.open(
+                engine, stems.mix_channels, self._settings, self._decision, self._tell
             )
         return engine.open(
             stems.sample_rate,
