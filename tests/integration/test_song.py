@@ -64,14 +64,12 @@ def db(x: Samples, reference: Samples) -> float:
 
 
 @needs_fluidsynth
-@pytest.mark.parametrize("name", ["Song 1", "Song 2"])
-def test_stems_played_from_midi_sum_to_their_extended_mix(name: str, tmp_path: Path) -> None:
-    paths = sorted((played_album() / name).iterdir())
+def test_stems_played_from_midi_sum_to_their_extended_mix(tmp_path: Path) -> None:
+    paths = sorted((played_album(num_songs=1) / "Song 1").iterdir())
     song = song_of(paths, tmp_path)
     report = extend_song(song, Settings(), cache=tmp_path / "chunks")
-    before, after = (
-        [read(p) for p in some] for some in (paths, [tmp_path / p.name for p in paths])
-    )
+    before = [read(path) for path in paths]
+    after = [read(tmp_path / path.name) for path in paths]
     mix = tmp_path / "mix.wav"
     soundfile.write(mix, sum(before).T, RATE, "DOUBLE")
     extend_file(mix, tmp_path / "whole.wav", Settings())
@@ -90,7 +88,7 @@ def test_stems_played_from_midi_sum_to_their_extended_mix(name: str, tmp_path: P
 
 
 def test_the_summed_band_is_that_of_the_mix_before_quantisation(tmp_path: Path) -> None:
-    stems = [x.astype(np.float32).astype(np.float64) for x in noise_stems(3, 2.5)]
+    stems = [x.astype(np.float32).astype(np.float64) for x in noise_stems(2, 2.5)]
     report, made, _ = extended(stems, tmp_path, "DOUBLE")
     mix = tmp_path / "mix.wav"
     soundfile.write(mix, sum(stems).T, RATE, "DOUBLE")
@@ -104,10 +102,10 @@ def test_the_summed_band_is_that_of_the_mix_before_quantisation(tmp_path: Path) 
 
 
 def test_mono_stems_are_in_both_channels_of_a_stereo_mix(tmp_path: Path) -> None:
-    stems = [*noise_stems(1, 2.0), *noise_stems(2, 2.0, channels=1, seed=5)]
+    stems = [*noise_stems(1, 2.0), *noise_stems(1, 2.0, channels=1, seed=5)]
     report, made, _ = extended(stems, tmp_path)
 
-    assert [len(one) for one in made] == [2, 1, 1]
+    assert [len(one) for one in made] == [2, 1]
     assert report.sum_error_db is not None
     assert report.sum_error_db < -80
 
@@ -132,7 +130,7 @@ def test_a_pair_of_files_is_one_stereo_stem(tmp_path: Path) -> None:
 
 
 def test_the_order_of_stems_changes_nothing_but_rounding(tmp_path: Path) -> None:
-    paths = write_song(tmp_path / "in", noise_stems(3, 1.5), "FLOAT")
+    paths = write_song(tmp_path / "in", noise_stems(2, 1.5), "FLOAT")
     made = []
     for name, order in (("forth", paths), ("back", paths[::-1])):
         song = song_of(order, tmp_path / name)
@@ -238,7 +236,7 @@ extend_song(song_of(paths, folder / "out"), Settings(), cache=folder / "chunks",
 
 
 def test_a_killed_song_goes_on_where_it_was(tmp_path: Path) -> None:
-    stems = [lowpassed(np.random.default_rng(i).normal(0, 0.05, (1, 18 * RATE))) for i in range(2)]
+    stems = [lowpassed(np.random.default_rng(i).normal(0, 0.05, (1, 10 * RATE))) for i in range(2)]
     paths = write_song(tmp_path / "in", stems, "FLOAT")
     child = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -254,7 +252,7 @@ def test_a_killed_song_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = extend_song(afresh, Settings(), cache=tmp_path / "other")
 
     assert whole.cached_chunks == 0
-    assert resumed.cached_chunks >= 3  # of nine: the first of each stream at least
+    assert resumed.cached_chunks >= 2  # of six: the first of each stream, but for the last write
     same = {"seconds", "cached_chunks", "stems"}
     one, other = (dataclasses.asdict(report) for report in (resumed, whole))
     assert {k: v for k, v in one.items() if k not in same} == {

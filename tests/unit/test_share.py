@@ -40,7 +40,7 @@ def through(alone: list[Band], mix: Band, block: int) -> list[Band]:
     n=st.integers(1, 60_000),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_shares_sum_to_the_mix(
     levels: list[float], channels: int, monos: int, n: int, seed: int
 ) -> None:
@@ -105,7 +105,7 @@ def test_stems_that_cancel_get_what_the_mix_has() -> None:
         shares = share(mix, [one, -one], SIZE)
 
         assert all(np.isfinite(share).all() for share in shares)
-        assert max(np.abs(share).max() for share in shares) <= 100 * np.abs(mix).max()
+        assert max(np.abs(share).max() for share in shares) <= 100 * np.abs(mix).max() + 1e-12
 
 
 def test_a_sound_of_no_samples_has_no_shares() -> None:
