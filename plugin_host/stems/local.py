@@ -1,7 +1,7 @@
 """Seats on this machine: a process each, with a pipe of its own.
 
-No lock is shared, so a process that is killed at any moment hurts no other; and one whose parent
-is gone notices at its pipe and goes too.
+No lock is shared, so a process that is killed at any moment hurts no other; and when the parent
+is killed, all of them end.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -115,6 +116,7 @@ class _Seat:
 def _serve(pipe: Connection, opener: Opener, where: Where, jobs: int) -> None:
     """The life of a process: orders in, fractions and outcomes out, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     share_threads(jobs)
     told = 0.0
 
@@ -137,6 +139,13 @@ def _serve(pipe: Connection, opener: Opener, where: Where, jobs: int) -> None:
             except (EOFError, OSError):
                 return
             tell(carry_out(work, order, on_progress))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _how(exit_code: int | None) -> str:
