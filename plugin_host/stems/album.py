@@ -236,9 +236,7 @@ def _read_folder(
         songs.append(Song(f"{name} ({rate} Hz)", stems, (odd, *notes)))
 
 
-def _stems(
-    infos: dict[Path, FileInfo], folder: Path
-) -> list[tuple[Stem, tuple[str, ...]]]:
+def _stems(infos: dict[Path, FileInfo], folder: Path) -> list[tuple[Stem, tuple[str, ...]]]:
     """Stems with notes, in the order of their files."""
     found = []
     taken: set[Path] = set()

@@ -1,9 +1,9 @@
 """Many songs, overnight: what is done is not done again, and what fails stops nothing.
 
-    Album ── journal: done already? ─────────────────────────────┐
-          └─ targets there already? ── skip, fail, rename ───────┤
-             └─ Order ──▶ seat ──▶ Outcome ──▶ journal ──────────┴▶ BatchReport
-                  ▲          └ died: once more, then a failure
+Album ── journal: done already? ─────────────────────────────┐
+      └─ targets there already? ── skip, fail, rename ───────┤
+         └─ Order ──▶ seat ──▶ Outcome ──▶ journal ──────────┴▶ BatchReport
+              ▲          └ died: once more, then a failure
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from audiosr_core.errors import (
     EXIT_DEVICE,
     EXIT_OK,
     AudioSRError,
-    FileError,
     OutputExistsError,
 )
 from audiosr_core.settings import Settings
@@ -235,7 +234,7 @@ def _carry_out(
                     audience.ended(results[order.index])
     finally:  # nobody is at work any more
         for order in orders:
-            if tries[order.index] and order.index not in results or tries[order.index] > 1:
+            if (tries[order.index] and order.index not in results) or tries[order.index] > 1:
                 for target in order.song.targets:
                     discard_orphans(target)
     return [*results.items()]

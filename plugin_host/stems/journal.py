@@ -91,9 +91,7 @@ class Journal:
         for target in targets:
             size, mtime_ns = _stamp(target) or (None, None)
             outputs.append({"path": self._name(target), "size": size, "mtime_ns": mtime_ns})
-        self._add(
-            {"state": "done", "key": key, "song": name, "outputs": outputs, "report": report}
-        )
+        self._add({"state": "done", "key": key, "song": name, "outputs": outputs, "report": report})
 
     def _read(self) -> None:
         with translated(self.path, "read"):

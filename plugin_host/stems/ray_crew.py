@@ -42,7 +42,7 @@ class RayCrew:
     def __init__(
         self, jobs: int, where: Where, address: str | None = None, opener: Opener = extending
     ) -> None:
-        self._ray = _ray()
+        self._ray = check_installed()
         self._jobs, self._where, self._opener = jobs, where, opener
         self._address = address
         self._busy: dict[Any, tuple[Order, Any]] = {}  # reference → order, actor
@@ -152,7 +152,8 @@ class _Actor:
         self._fraction = fraction
 
 
-def _ray() -> ModuleType:
+def check_installed() -> ModuleType:
+    """Ray; UsageError if there is none."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

@@ -58,7 +58,7 @@ def _extend(
         raise FileError(f"{song.files[0]} is damaged; copy it again")
     if "bug" in song.name:
         raise ZeroDivisionError("nobody saw it coming")
-    if "once" in song.name and begun(top).count(song.name) == 1 or "crash" in song.name:
+    if ("once" in song.name and begun(top).count(song.name) == 1) or "crash" in song.name:
         Temporary(song.targets[0]).write(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
     if "hang" in song.name:
