@@ -211,11 +211,11 @@ def _read_folder(
             for file, error in failures.items()
         )
     elif failures:
-        error = FileError(
+        broken = FileError(
             f"{'; '.join(map(str, failures.values()))}; a song needs all its stems:"
             " repair them, or leave them out with --exclude"
         )
-        unusable.append(Unusable(name, error))
+        unusable.append(Unusable(name, broken))
         return
     folder = out / within
     if each:
@@ -238,7 +238,7 @@ def _read_folder(
 
 def _stems(infos: dict[Path, FileInfo], folder: Path) -> list[tuple[Stem, tuple[str, ...]]]:
     """Stems with notes, in the order of their files."""
-    found = []
+    found: list[tuple[Stem, tuple[str, ...]]] = []
     taken: set[Path] = set()
     for file in infos:
         if file in taken:

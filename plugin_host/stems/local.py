@@ -6,6 +6,7 @@ is killed, all of them end.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -83,10 +84,8 @@ class _Seat:
 
     def take(self, order: Order) -> None:
         self.order = order
-        try:
+        with contextlib.suppress(OSError):  # it died idle; `hear` finds out
             self.pipe.send(order)
-        except OSError:  # it died idle; `hear` finds out
-            pass
 
     def hear(self) -> tuple[Order, float | Outcome | Lost]:
         order = self.order

@@ -78,7 +78,8 @@ class RayCrew:
         self._proven = self._proven or bool(heard)
         if not self._proven and time.monotonic() - self._waiting_since > START_SECONDS:
             raise DeviceError(
-                f"no actor of the Ray cluster started within {START_SECONDS:.0f} s; see `ray status`"
+                f"no actor of the Ray cluster started within {START_SECONDS:.0f} s;"
+                " `ray status` may say why"
             )
         return heard
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -97,16 +98,28 @@ def watch(
         if not quiet:
             say(f"watching {folder}; Ctrl-C ends it")
 
-    signal.signal(signal.SIGTERM, _leave)
-    watch_folder(
-        folder,
-        output,
-        hand_on,
-        recursive=recursive,
-        existing=existing,
-        settle_seconds=settle,
-        on_ready=ready,
-    )
+    stopped = threading.Event()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        watch_folder(
+            folder,
+            output,
+            hand_on,
+            recursive=recursive,
+            existing=existing,
+            settle_seconds=settle,
+            on_ready=ready,
+        )
+    except KeyboardInterrupt:
+        if not stopped.is_set():
+            raise
+        raise typer.Exit(EXIT_OK) from None  # a service that is stopped has done nothing wrong
 
 
 def _extend(source: Path, folder: Path, request: Request) -> None:
@@ -128,9 +141,3 @@ def _extend(source: Path, folder: Path, request: Request) -> None:
         tell_failure(source, error, request.json)
     else:
         extend_all([source], str(target), request)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """A service that is stopped has done nothing wrong."""
-    interrupted.set()
-    raise SystemExit(EXIT_OK)
