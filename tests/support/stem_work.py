@@ -5,7 +5,7 @@ fail      an error with a sentence
 bug       an error nobody foresaw
 crash     its process is killed, every time
 once      its process is killed, the first time
-hang      until it is ended, with a half written file
+hang      until it is ended, with a half written file, unless there is a `calm.txt`
 
 Every time a song is begun, a line goes to `begun.txt` at the top of the album.
 """
@@ -61,9 +61,10 @@ def _extend(
     if ("once" in song.name and begun(top).count(song.name) == 1) or "crash" in song.name:
         Temporary(song.targets[0]).write(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
-    if "hang" in song.name:
+    if "hang" in song.name and not (top / "calm.txt").exists():
         Temporary(song.targets[0]).write(b"half")
-        (top / "hangs.txt").touch()
+        (top / "hangs.part").write_text(str(os.getpid()))
+        (top / "hangs.part").rename(top / "hangs.txt")
         threading.Event().wait(60)
     for done, (file, target) in enumerate(zip(song.files, song.targets, strict=True)):
         if target.exists() and not overwrite:
