@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import socket
 import time
 from types import ModuleType
 from typing import Any, Self
@@ -26,7 +28,9 @@ from plugin_host.stems.seat import (
 )
 
 END_SECONDS = 5.0
+LOOPBACK = ("127.0.0.1", "localhost")
 PROGRESS_SECONDS = 1.0  # for an answer to how far it is
+REACH_SECONDS = 5.0
 START_SECONDS = 120.0  # for the first actor
 
 
@@ -42,14 +46,13 @@ class RayCrew:
     def __init__(
         self, jobs: int, where: Where, address: str | None = None, opener: Opener = extending
     ) -> None:
-        self._ray = check_installed()
+        self._ray = check_installed(address)
         self._jobs, self._where, self._opener = jobs, where, opener
         self._address = address
         self._busy: dict[Any, tuple[Order, Any]] = {}  # reference → order, actor
         self._idle: list[Any] = []
         self._resources: dict[str, float] = {}
         self._size = jobs
-        self._joined = False
         self._waiting_since = 0.0
         self._proven = False
 
@@ -85,24 +88,21 @@ class RayCrew:
 
     def __enter__(self) -> Self:
         ray = self._ray
-        cores = os.cpu_count() or 1
-        own = {"num_cpus": max(self._jobs, cores), "include_dashboard": False,
-               "_node_ip_address": "127.0.0.1"}  # fmt: skip
-        if not ray.is_initialized():
-            try:
-                ray.init(
-                    **({"address": self._address} if self._address else own),
-                    configure_logging=False,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                place = self._address or "on this machine"
-                raise UsageError(
-                    f"there is no Ray cluster {place} to work with: {str(error).splitlines()[0]};"
-                    " start one with `ray start --head`, or leave --address out"
-                ) from error
-            self._joined = True
+        if self._address is None:
+            cores = max(self._jobs, os.cpu_count() or 1)
+            options: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False}
+        else:
+            _check_reachable(self._address)
+            options = {"address": self._address}
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(
+                **options, configure_logging=False, logging_level=logging.ERROR, log_to_driver=False
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _no_cluster(self._address, str(error).partition("\n")[0]) from error
+        finally:  # Ray takes the signal, and it is ours
+            signal.signal(signal.SIGTERM, handler)
         have = ray.cluster_resources()
         gpus = 0 if self._where.device == "cpu" else int(have.get("GPU", 0))
         self._size = gpus or min(self._jobs, max(1, int(have.get("CPU", 1))))
@@ -114,8 +114,7 @@ class RayCrew:
             self._ray.kill(actor)
         if self._busy:  # a reference is there when its actor has ended
             self._ray.wait([*self._busy], num_returns=len(self._busy), timeout=END_SECONDS)
-        if self._joined:
-            self._ray.shutdown()
+        self._ray.shutdown()
 
     def _hire(self) -> Any:
         options = {"max_concurrency": 2, "scheduling_strategy": "SPREAD", **self._resources}
@@ -153,10 +152,16 @@ class _Actor:
         self._fraction = fraction
 
 
-def check_installed() -> ModuleType:
-    """Ray; UsageError if there is none."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+def check_installed(address: str | None = None) -> ModuleType:
+    """Ray, which sends nothing home and, for a cluster of this machine, stays on it.
+
+    Raises:
+        UsageError: it is not installed
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    if address is None or address.partition(":")[0] in LOOPBACK:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's word for loopback only
     try:
         import ray
     except ImportError:
@@ -164,3 +169,22 @@ def check_installed() -> ModuleType:
             "--engine ray needs Ray, which is not installed; run pip install 'audiosr-bridge[ray]'"
         ) from None
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str | None, why: str) -> UsageError:
+    where = "on this machine" if address in (None, "auto") else f"at {address}"
+    return UsageError(
+        f"there is no Ray cluster {where} to work with: {why}; start one with `ray start --head`"
+        " and give its HOST:PORT, or leave --address out"
+    )

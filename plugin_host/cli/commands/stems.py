@@ -156,7 +156,7 @@ def _crew(engine: EngineName, jobs: int, where: Where, address: str | None) -> C
         return lambda: LocalCrew(jobs, where)
     from plugin_host.stems.ray_crew import RayCrew, check_installed
 
-    check_installed()
+    check_installed(address)
     return lambda: RayCrew(jobs, where, address)
 
 
