@@ -129,7 +129,7 @@ def _serve(pipe: Connection, opener: Opener, where: Where, jobs: int) -> None:
         nonlocal told
         if time.monotonic() - told >= TELL_SECONDS:
             told = time.monotonic()
-            tell(fraction)
+            tell(float(fraction))
 
     with opener(where) as work:
         while True:
