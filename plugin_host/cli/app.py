@@ -34,6 +34,8 @@ from plugin_host.cli.commands.extend import extend
 from plugin_host.cli.commands.jobs import cancel, jobs
 from plugin_host.cli.commands.paths import paths
 from plugin_host.cli.commands.render import render
+from plugin_host.cli.commands.stems import stems
+from plugin_host.cli.commands.watch import watch
 from plugin_host.cli.knobs import with_knobs
 from plugin_host.cli.terminal import interrupted, say, write
 
@@ -57,6 +59,8 @@ app.add_typer(daemon.app, name="daemon")
 app.command("jobs")(jobs)
 app.command("cancel")(cancel)
 app.command("doctor")(doctor)
+app.command("stems")(with_knobs(stems))
+app.command("watch")(with_knobs(watch))
 app.command("paths")(paths)
 
 _UsageException: Any = typer.BadParameter.__mro__[2]  # of typer's own click, or of click
