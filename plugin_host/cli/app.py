@@ -27,6 +27,7 @@ from audiosr_core.errors import (
 from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.compare import compare
 from plugin_host.cli.commands.doctor import doctor
+from plugin_host.cli.commands.edit import edit
 from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
 from plugin_host.cli.commands.jobs import cancel, jobs
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extend")(with_knobs(extend))
+app.command("edit")(with_knobs(edit))
 app.command("compare")(compare)
 app.command("evaluate")(evaluate)
 app.add_typer(presets.app, name="presets")
