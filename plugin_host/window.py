@@ -19,6 +19,7 @@ Closing the window is Cancel, or no answer. All work runs in one thread, one aft
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -26,6 +27,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from bridge.errors import CancelledError
@@ -101,10 +103,8 @@ class Window:
     def __exit__(self, *_: object) -> None:
         self._cancelled.set()
         self._worker.shutdown()
-        try:
+        with contextlib.suppress(self._tcl_error):  # somebody else destroyed it
             self._root.destroy()
-        except self._tcl_error:  # somebody else destroyed it
-            pass
 
     def run(self, work: Callable[[], Made]) -> Made:
         """What `work` gives, computed in the other thread while the window lives."""
@@ -172,7 +172,7 @@ class Window:
         frame = self._fresh_frame()
         ttk.Label(frame, text=text, wraplength=TEXT_PIXELS).grid(columnspan=len(choices))
         for column, choice in enumerate(choices):
-            button = ttk.Button(frame, text=choice, command=lambda c=choice: self._choose(c))
+            button = ttk.Button(frame, text=choice, command=partial(self._choose, choice))
             button.bind("<Return>", lambda event: event.widget.invoke())
             button.grid(row=1, column=column, pady=(16, 0), padx=4)
             if column == 0:
@@ -215,5 +215,6 @@ class Window:
 
 
 def _left_text(shown: _Shown) -> str:
-    seconds = shown.left and shown.left.seconds(shown.fraction, time.monotonic())
+    now = time.monotonic()
+    seconds = None if shown.left is None else shown.left.seconds(shown.fraction, now)
     return "Measuring…" if seconds is None else f"{timedelta(seconds=round(seconds))} left"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ from plugin_host.errors import ChangedError, WindowError
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
+    from audiosr_core.engine import EngineLike
     from plugin_host.window import Window
 
 LOG = "edit.log"
@@ -133,7 +135,8 @@ def edit(
     """
     with contextlib.ExitStack() as stack:
         settles = undo or confirm
-        screen = stack.enter_context(_screen(window=not (no_window or settles), quiet=quiet))
+        screen = _screen(window=not (no_window or settles), quiet=quiet)
+        stack.enter_context(screen)
         stack.enter_context(_shown_and_logged(screen))
         if undo and confirm:
             raise UsageError("--undo and --confirm are opposites; choose one")
@@ -173,54 +176,57 @@ def _edit_one(file: Path, request: Request, screen: Screen, place: Place) -> Non
     """Edit one file, with other seeds for as long as somebody asks for them."""
     from plugin_host.edit import confirm, undo
 
-    settings = request.settings
-    overwrite = request.overwrite
-    while True:
-        try:
-            report = _extend(file, settings, overwrite, screen, place)
-        except ChangedError as error:
-            if isinstance(screen, _Terminal) or _is_seen():
-                raise
-            text = f"{file.name} was changed by another program since it was last edited here."
-            choice = screen.ask(text, (AS_IT_IS, FROM_ORIGINAL, NOT_AT_ALL))
-            if choice == AS_IT_IS:
-                confirm(file)
-            elif choice != FROM_ORIGINAL:
-                raise CancelledError(f"{file} was left as it is") from error
-            overwrite = True
-            continue
+    choice: str | None = AGAIN
+    while choice == AGAIN:
+        report = _extend(file, request, screen, place)
         _tell_report(report, file, request)
         if not report["extended"]:
             _show(screen, f"{file.name}: {report['note']}")
+        if not request.ask or not report["extended"]:
             return
-        if not request.ask:
-            return
-        text = f"{file.name} now has its high band, with seed {settings.seed}."
-        choice = screen.ask(text, (KEEP, AGAIN, UNDO))
-        if choice == KEEP:
-            return confirm(file)
-        if choice == UNDO:
-            return undo(file)
-        if choice is None:
-            return None
-        settings = settings.replace(seed=(settings.seed + 1) % 2**32)
+        seed = request.settings.seed
+        choice = screen.ask(
+            f"{printable(file.name)} has its high band now, with seed {seed}.", (KEEP, AGAIN, UNDO)
+        )
+        settings = request.settings.replace(seed=(seed + 1) % 2**32)
+        request = dataclasses.replace(request, settings=settings)
+    if choice == KEEP:
+        confirm(file)
+    elif choice == UNDO:
+        undo(file)
 
 
-def _extend(
-    file: Path, settings: Settings, overwrite: bool, screen: Screen, place: Place
-) -> dict[str, Any]:
+def _extend(file: Path, request: Request, screen: Screen, place: Place) -> dict[str, Any]:
     from plugin_host.edit import edit_file
 
+    settings = request.settings
     screen.begin(printable(file.name), f"{settings.model}, seed {settings.seed}", Left(ANALYSIS))
 
-    def work() -> dict[str, Any]:
-        return place.attempt(
-            lambda engine: edit_file(
-                file, settings, overwrite=overwrite, on_progress=screen.tell, engine=engine
-            )
+    def extended(engine: EngineLike) -> dict[str, Any]:
+        return edit_file(
+            file, settings, overwrite=request.overwrite, on_progress=screen.tell, engine=engine
         ).as_dict()
 
-    return screen.run(work)
+    try:
+        return screen.run(lambda: place.attempt(extended))
+    except ChangedError as error:
+        if not _asks(screen):
+            raise
+        overwrite = _start_from_original(file, error, screen)
+        return _extend(file, dataclasses.replace(request, overwrite=overwrite), screen, place)
+
+
+def _start_from_original(file: Path, error: ChangedError, screen: Screen) -> bool:
+    """What to do with a file that somebody changed after an edit."""
+    from plugin_host.edit import confirm
+
+    text = f"{printable(file.name)} was changed by another program after it was edited here."
+    choice = screen.ask(text, (AS_IT_IS, FROM_ORIGINAL, NOT_AT_ALL))
+    if choice == AS_IT_IS:
+        confirm(file)
+    elif choice != FROM_ORIGINAL:
+        raise CancelledError(f"{file} was left as it is") from error
+    return choice == FROM_ORIGINAL
 
 
 def _settle_all(files: Sequence[Path], back: bool, overwrite: bool, json: bool, quiet: bool) -> int:
@@ -262,13 +268,14 @@ def _tell_report(report: dict[str, Any], file: Path, request: Request) -> None:
 
 
 def _show(screen: Screen, text: str) -> None:
-    """In the window, where nobody sees the terminal."""
-    if not isinstance(screen, _Terminal) and not _is_seen():
-        screen.ask(text, ["Close"])
+    if _asks(screen):
+        screen.ask(printable(text), ["Close"])
 
 
-def _is_seen() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()
+def _asks(screen: Screen) -> bool:
+    """Trouble is told in the window: there is one, and nobody sees standard error."""
+    seen = sys.stderr is not None and sys.stderr.isatty()
+    return not isinstance(screen, _Terminal) and not seen
 
 
 @contextlib.contextmanager
