@@ -81,41 +81,45 @@ class Window:
             raise WindowError(f"no window can be opened here: {error}") from error
         self._tcl_error = tkinter.TclError
         self._shown = _Shown()
-        self._cancelled = threading.Event()
+        self._closed = threading.Event()  # or cancelled, which is the same
         self._answer = ""
-        self._closed = False
         self._worker = ThreadPoolExecutor(1, "edit")
         for name in ("TkDefaultFont", "TkTextFont"):
-            font.nametofont(name).configure(size=FONT_POINTS)
-        self._bold = font.nametofont("TkDefaultFont").copy()
+            font.nametofont(name, self._root).configure(size=FONT_POINTS)
+        self._bold = font.nametofont("TkDefaultFont", self._root).copy()
         self._bold.configure(weight="bold")
         self._root.title(TITLE)
         self._root.resizable(False, False)
         self._root.protocol("WM_DELETE_WINDOW", self._close)
         self._root.bind("<Escape>", lambda event: self._close())
         self._root.report_callback_exception = self._on_error
-        self._frame = ttk.Frame(self._root, padding=16)
+        self._frame = ttk.Frame(self._root)
+        if self._root.tk.call("tk", "windowingsystem") == "x11":
+            ttk.Style(self._root).theme_use("clam")  # the default there is of the nineties
         self._come_to_front()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cancelled.set()
+        self._closed.set()
         self._worker.shutdown()
         with contextlib.suppress(self._tcl_error):  # somebody else destroyed it
             self._root.destroy()
 
     def run(self, work: Callable[[], Made]) -> Made:
         """What `work` gives, computed in the other thread while the window lives."""
-        draw = self._lay_progress()
+        try:
+            draw = self._lay_progress()
+        except self._tcl_error as error:
+            raise CancelledError("cancelled: the window was closed") from error
         future = self._worker.submit(work)
         try:
             while not future.done():
                 wait([future], TICK_SECONDS)
                 self._turn(draw)
         except BaseException:  # an interruption: nobody waits for the work any more
-            self._cancelled.set()
+            self._closed.set()
             raise
         return future.result()
 
@@ -125,17 +129,21 @@ class Window:
 
     def tell(self, fraction: float) -> None:
         """From any thread: how much of it is done; CancelledError once somebody cancelled."""
-        if self._cancelled.is_set():
+        if self._closed.is_set():
             raise CancelledError("cancelled; the file is as it was")
         self._shown = dataclasses.replace(self._shown, fraction=fraction)
 
     def ask(self, text: str, choices: Sequence[str]) -> str | None:
         """Wait for a click; None if the window is closed instead."""
-        self._lay_question(text, choices)
-        self._answer, self._closed = "", False
-        while not self._answer and not self._closed:
+        try:
+            self._lay_question(text, choices)
+        except self._tcl_error:
+            return None
+        self._answer = ""
+        self._closed.clear()
+        while not self._answer and not self._closed.wait(TICK_SECONDS):
             self._turn(lambda: None)
-            time.sleep(TICK_SECONDS)
+        self._closed.clear()
         return self._answer or None
 
     def _lay_progress(self) -> Callable[[], None]:
@@ -158,7 +166,7 @@ class Window:
             shown = self._shown
             name["text"], detail["text"] = shown.name, shown.detail
             bar["value"] = shown.fraction
-            if self._cancelled.is_set():
+            if self._closed.is_set():
                 left["text"], cancel["state"] = "Cancelling; the file stays as it is", "disabled"
             else:
                 left["text"] = _left_text(shown)
@@ -169,6 +177,7 @@ class Window:
     def _lay_question(self, text: str, choices: Sequence[str]) -> None:
         from tkinter import ttk
 
+        self._come_to_front()
         frame = self._fresh_frame()
         ttk.Label(frame, text=text, wraplength=TEXT_PIXELS).grid(columnspan=len(choices))
         for column, choice in enumerate(choices):
@@ -177,7 +186,6 @@ class Window:
             button.grid(row=1, column=column, pady=(16, 0), padx=4)
             if column == 0:
                 button.focus_set()
-        self._come_to_front()
 
     def _fresh_frame(self) -> ttk.Frame:
         from tkinter import ttk
@@ -191,7 +199,8 @@ class Window:
         """Above the host's window, but not for ever."""
         self._root.lift()
         self._root.attributes("-topmost", True)
-        self._root.after(1000, lambda: self._root.attributes("-topmost", False))
+        self._root.update()
+        self._root.attributes("-topmost", False)
         self._root.focus_force()
 
     def _turn(self, draw: Callable[[], None]) -> None:
@@ -206,8 +215,7 @@ class Window:
         self._answer = choice
 
     def _close(self) -> None:
-        self._closed = True
-        self._cancelled.set()
+        self._closed.set()
 
     def _on_error(self, kind: Any, error: BaseException, trace: Any) -> None:
         """An interruption inside a callback of Tk, which would only print it."""
