@@ -34,7 +34,6 @@ from filelock import FileLock, Timeout
 
 from audiosr_core.containers.temporary import sync_folder, translated
 from audiosr_core.errors import FileError, UsageError
-from audiosr_core.extend_file import extend_file
 from audiosr_core.files import FileInfo, check_folder, copy_file, output_format, probe
 from audiosr_core.report import Report
 from audiosr_core.settings import Settings
@@ -71,6 +70,8 @@ def edit_file(
         FileError: somebody did so during this one, the file cannot be replaced, or it has no room
             for a new band at its rate
     """
+    from audiosr_core.extend_file import extend_file  # loads torch, which undo has no use for
+
     _check_settings(settings)
     with _alone(path) as file:
         before = _stamp(file)
@@ -85,7 +86,10 @@ def edit_file(
             report = extend_file(source, staged, kept, on_progress=on_progress, engine=engine)
             report = dataclasses.replace(report, input=str(path), output=str(path))
             if not report.extended:
-                _check_room(path, source, staged, settings, report, engine)
+                _remove(staged)
+                free = settings.replace(rate="auto")
+                freed = extend_file(source, staged, free, dry_run=True, engine=engine)
+                _check_room(path, report, freed)
                 return report
             _check_same(path, info, probe(staged))
             backup = _publish(staged, file, before)
@@ -187,19 +191,8 @@ def _check_same(path: Path, old: FileInfo, new: FileInfo) -> None:
             )
 
 
-def _check_room(
-    path: Path,
-    source: Path,
-    staged: Path,
-    settings: Settings,
-    report: Report,
-    engine: EngineLike | None,
-) -> None:
-    """FileError if something is missing, but only a higher rate has room for it."""
-    _remove(staged)
-    freed = extend_file(
-        source, staged, settings.replace(rate="auto"), dry_run=True, engine=engine
-    )  # fmt: skip
+def _check_room(path: Path, report: Report, freed: Report) -> None:
+    """FileError if something is missing, but only a higher rate, as in `freed`, has room for it."""
     if freed.extended:
         raise FileError(
             f"{path} was left as it is: an edit keeps the rate, and {report.sample_rate} Hz has no"

@@ -37,10 +37,14 @@ if TYPE_CHECKING:
     from tkinter import ttk
 
 TITLE = "audiosr-bridge"
+ASKING = f"{TITLE}: please answer"
 TICK_SECONDS = 0.02
 FONT_POINTS = 13
 BAR_PIXELS = 440
 TEXT_PIXELS = 560  # where a long line is broken
+
+_INTERPRETERS: list[Any] = []
+"""Kept for ever: Tcl aborts the process when another thread collects one as garbage."""
 
 Made = TypeVar("Made")
 
@@ -79,6 +83,7 @@ class Window:
             self._root = tkinter.Tk(className=TITLE)
         except tkinter.TclError as error:
             raise WindowError(f"no window can be opened here: {error}") from error
+        _INTERPRETERS.append(self._root.tk)
         self._tcl_error = tkinter.TclError
         self._shown = _Shown()
         self._closed = threading.Event()  # or cancelled, which is the same
@@ -144,6 +149,9 @@ class Window:
         while not self._answer and not self._closed.wait(TICK_SECONDS):
             self._turn(lambda: None)
         self._closed.clear()
+        with contextlib.suppress(self._tcl_error):
+            self._root.title(TITLE)
+            self._root.update()
         return self._answer or None
 
     def _lay_progress(self) -> Callable[[], None]:
@@ -186,6 +194,8 @@ class Window:
             button.grid(row=1, column=column, pady=(16, 0), padx=4)
             if column == 0:
                 button.focus_set()
+        self._root.update_idletasks()
+        self._root.title(ASKING)
 
     def _fresh_frame(self) -> ttk.Frame:
         from tkinter import ttk

@@ -18,7 +18,7 @@ import soundfile
 from bridge.errors import CancelledError
 from plugin_host.edit import original_of
 from plugin_host.errors import WindowError
-from plugin_host.window import Window
+from plugin_host.window import ASKING, Window
 from tests.support.display import Hand, screen, until
 
 ROOT = Path(__file__).parents[2]
@@ -80,11 +80,11 @@ def test_a_question_waits_for_a_click_and_closing_is_no_answer(hand):
             lambda: hand.choose(FIRST),
             lambda: hand.choose(SECOND),
             lambda: hand.choose(THIRD),
-            lambda: hand.key("Return"),
-            lambda: hand.key("Escape"),
+            lambda: hand.key("Return", ASKING),
+            lambda: hand.key("Escape", ASKING),
         ):
             finger = threading.Thread(target=act)
-            window._root.after(200, finger.start)  # the question is drawn by then
+            finger.start()
             answers.append(window.ask("a question of some length", choices))
             finger.join(60)
         assert window.run(lambda: window.tell(0.5)) is None  # no answer cancels nothing
@@ -151,11 +151,9 @@ def test_another_seed_and_undo(tmp_path, hand, display, song):
     before = path.read_bytes()
     edit = Edit(tmp_path, display, path, "--ask", "--cutoff", "4000")
     until(original_of(path).exists)
-    _until_it_asks(hand)
     first = path.read_bytes()
     hand.choose(SECOND)
     until(lambda: path.read_bytes() != first)
-    _until_it_asks(hand)
     hand.choose(THIRD)
     code, err = edit.end()
     assert code == 0, err
@@ -165,15 +163,9 @@ def test_another_seed_and_undo(tmp_path, hand, display, song):
     assert not original_of(path).exists()
 
 
-def _until_it_asks(hand):
-    """A question is less high than progress."""
-    until(lambda: hand.size()[1] < 140)
-
-
 def test_trouble_is_shown_in_the_window_and_logged(tmp_path, hand, display):
     edit = Edit(tmp_path, display, tmp_path / "missing.wav")
-    until(lambda: hand.size()[1] < 140)
-    hand.key("Return")
+    hand.key("Return", ASKING)
     code, err = edit.end()
     assert code == 1
     assert "no such file" in err

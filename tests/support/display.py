@@ -8,7 +8,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 
-TITLE = "audiosr-bridge"
+from plugin_host.window import ASKING, TITLE
+
 LIMIT_SECONDS = 60.0
 
 
@@ -33,32 +34,34 @@ class Hand:
     def __init__(self, display: str) -> None:
         self._environment = {**os.environ, "DISPLAY": display}
 
-    def window(self) -> str:
-        """The product's window, once it is there."""
-        return self.tool("search", "--sync", "--onlyvisible", "--name", TITLE).split()[0]
-
-    def size(self) -> tuple[int, int]:
-        text = self.tool("getwindowgeometry", "--shell", self.window())
-        found = dict(line.split("=") for line in text.split())
-        return int(found["WIDTH"]), int(found["HEIGHT"])
-
-    def click(self, x: int, y: int) -> None:
-        self.tool("mousemove", "--sync", "--window", self.window(), str(x), str(y), "click", "1")
+    def window(self, title: str = TITLE) -> str:
+        """The product's window of this title, once it is there."""
+        return self.tool("search", "--sync", "--onlyvisible", "--name", f"^{title}$").split()[0]
 
     def cancel(self) -> None:
         """Click on the button at the lower right, once it is laid out."""
-        until(lambda: self.size()[0] > 400)
-        width, height = self.size()
-        self.click(width - 70, height - 32)
+        window = self.window()
+        until(lambda: self._size(window)[0] > 400)
+        width, height = self._size(window)
+        self._click(window, width - 70, height - 32)
 
     def choose(self, place: float) -> None:
         """Click on a button of a question, so far from the left."""
-        width, height = self.size()
-        self.click(round(width * place), height - 32)
+        window = self.window(ASKING)
+        width, height = self._size(window)
+        self._click(window, round(width * place), height - 32)
 
-    def key(self, name: str) -> None:
-        self.window()
+    def key(self, name: str, title: str = TITLE) -> None:
+        self.window(title)
         self.tool("key", name)
+
+    def _size(self, window: str) -> tuple[int, int]:
+        text = self.tool("getwindowgeometry", "--shell", window)
+        found = dict(line.split("=") for line in text.split())
+        return int(found["WIDTH"]), int(found["HEIGHT"])
+
+    def _click(self, window: str, x: int, y: int) -> None:
+        self.tool("mousemove", "--window", window, str(x), str(y), "click", "1")
 
     def tool(self, *arguments: str) -> str:
         done = subprocess.run(

@@ -18,7 +18,7 @@ from audiosr_core.settings import Settings
 from bridge.errors import CancelledError
 from plugin_host.edit import confirm, edit_file, original_of, undo
 from plugin_host.errors import ChangedError
-from tests.support.edit import adding, nothing, sound
+from tests.support.edit import adding, die_at, nothing, sound
 
 FORMATS = [
     ("a.wav", "WAV", "PCM_16"),
@@ -252,7 +252,7 @@ def _no_links(old: Path, new: Path) -> None:
 def test_killed_at_any_moment_the_file_is_the_old_or_the_new(tmp_path):
     old = sound(tmp_path / "song.wav").read_bytes()
     path = tmp_path / "song.wav"
-    edit_file(path, Settings(), engine=adding())
+    edit_file(path, Settings(), engine=adding())  # and all is imported
     new = path.read_bytes()
     undo(path)
     for again in (False, True):  # the first edit, and one of an edited file
@@ -277,8 +277,6 @@ def _edit_and_die(path: Path, moment: int) -> bool:
     """Edit in a child that dies at its moment-th touch of a file; whether it came through."""
     child = os.fork()
     if child == 0:
-        from tests.support.edit import die_at
-
         die_at(moment)
         edit_file(path, Settings(), engine=adding())
         os._exit(0)
