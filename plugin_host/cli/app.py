@@ -29,6 +29,7 @@ from plugin_host.cli.commands.ab import ab
 from plugin_host.cli.commands.audition import audition
 from plugin_host.cli.commands.compare import compare
 from plugin_host.cli.commands.doctor import doctor
+from plugin_host.cli.commands.edit import edit
 from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
 from plugin_host.cli.commands.jobs import cancel, jobs
@@ -51,6 +52,7 @@ app.command("extend")(with_knobs(extend))
 app.command("render")(render)
 app.command("audition")(with_knobs(audition))
 app.command("ab")(with_knobs(ab))
+app.command("edit")(with_knobs(edit))
 app.command("compare")(compare)
 app.command("evaluate")(evaluate)
 app.add_typer(presets.app, name="presets")
