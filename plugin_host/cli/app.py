@@ -26,6 +26,7 @@ from audiosr_core.errors import (
 )
 from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.compare import compare
+from plugin_host.cli.commands.compat import compat
 from plugin_host.cli.commands.doctor import doctor
 from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command("extend")(with_knobs(extend))
 app.command("compare")(compare)
 app.command("evaluate")(evaluate)
+app.command("compat")(compat)
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
 app.add_typer(daemon.app, name="daemon")
