@@ -12,31 +12,31 @@ published pipeline with its habits is `build_model(exact=True)`. docs/compat.md 
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import soundfile
 from numpy.typing import ArrayLike, NDArray
 
-from audiosr_core.audio import Audio, check_finite, check_format
+from audiosr_core.audio import Audio
 from audiosr_core.checkpoint import import_model
 from audiosr_core.containers.temporary import Temporary
-from audiosr_core.engine import Engine
 from audiosr_core.errors import AudioError, DeviceError, ModelError, UsageError
-from audiosr_core.families.audiosr import AudioSRModel
 from audiosr_core.files import Reader, Writer, check_target, probe
 from audiosr_core.published import published_by_hash
-from audiosr_core.reference import Draws, run_reference, run_reference_long
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.store import hash_file, list_models, model_info
-from bridge.worker_engine import is_out_of_memory
+
+if TYPE_CHECKING:
+    from audiosr_core.engine import Engine
 
 SAMPLE_RATE = 48_000
 MODEL_NAMES = ("basic", "speech")
@@ -77,6 +77,8 @@ def build_model(
     Raises:
         ModelError: the model is not installed, or the file is no checkpoint
     """
+    from audiosr_core.engine import Engine
+
     if model_name not in MODEL_NAMES:
         raise UsageError(f"model_name must be {' or '.join(MODEL_NAMES)}, got {model_name!r}")
     if config is not None and not isinstance(config, Mapping):
@@ -235,6 +237,8 @@ def _extended(
     on_progress: OnProgress,
 ) -> Waves:
     """One file, by the product's walk or as published: in one piece, or in chunks."""
+    from bridge.worker_engine import is_out_of_memory
+
     knobs = settings(model.id, seed, ddim_steps, guidance_scale, model.exact)
     with Reader(path) as reader:
         samples = reader.read(0, reader.info.num_samples).astype(np.float32)
@@ -260,6 +264,8 @@ def _published(
     on_progress: OnProgress,
 ) -> NDArray[np.float32]:
     """What the published pipeline makes of a sound, [samples]."""
+    from audiosr_core.reference import Draws, run_reference, run_reference_long
+
     if chunks is None:
         run, pieces = run_reference, 1
     else:
@@ -275,7 +281,7 @@ def _published(
         on_progress(min(1.0, done / (steps * max(1, pieces))))
 
     made = run(
-        cast(AudioSRModel, engine.model(knobs)).networks,
+        cast(Any, engine.model(knobs)).networks,
         sound.samples.astype(np.float32, copy=False),
         sound.sample_rate,
         draws=Draws(knobs.seed),
@@ -296,11 +302,11 @@ def _sounds(waveform: ArrayLike) -> list[Any]:
 
 def _write_published(target: Path, samples: NDArray[np.floating], sample_rate: int) -> None:
     """16-bit PCM, rounded as libsndfile does; whole or not at all."""
-    check_format(sample_rate, len(samples))
-    check_finite(samples, 0, sample_rate)
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples.T, sample_rate, "PCM_16", format="WAV")
     temporary = Temporary(Path(os.path.realpath(target)))
     try:
-        soundfile.write(temporary.file, samples.T, sample_rate, "PCM_16", format="WAV")
+        temporary.write(encoded.getvalue())
         temporary.publish(replace=True)
     finally:
         temporary.discard()
