@@ -28,6 +28,7 @@ from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.ab import ab
 from plugin_host.cli.commands.audition import audition
 from plugin_host.cli.commands.compare import compare
+from plugin_host.cli.commands.compat import compat
 from plugin_host.cli.commands.doctor import doctor
 from plugin_host.cli.commands.edit import edit
 from plugin_host.cli.commands.evaluate import evaluate
@@ -55,6 +56,7 @@ app.command("ab")(with_knobs(ab))
 app.command("edit")(with_knobs(edit))
 app.command("compare")(compare)
 app.command("evaluate")(evaluate)
+app.command("compat")(compat)
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
 app.add_typer(daemon.app, name="daemon")

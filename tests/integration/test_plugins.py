@@ -261,7 +261,7 @@ def test_what_is_no_lv2_plugin_is_said(uri):
 
 
 def test_an_lv2_plugin_that_crashes_takes_nobody_with_it():
-    with pytest.raises(PluginError, match="crashed.*SIGSEGV"):
+    with pytest.raises(PluginError, match=r"crashed.*SIGSEGV"):
         Lv2Plugin(installed_lv2(LV2_CRASHING))
 
 
