@@ -36,11 +36,11 @@ class Request:
     overwrite: bool
     in_place: bool
     dry_run: bool
-    delta: bool
-    html: Path | None
     json: bool
     quiet: bool
     where: Where
+    delta: bool = False
+    html: Path | None = None
 
 
 def extend(
