@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audiosr_core.errors import AudioSRError
-from plugin_host import chain_file
+from plugin_host import chain_file, probe
 from plugin_host.chain import Chain
 from plugin_host.chain_file import load_chain
 from plugin_host.errors import ChainError, PluginError
@@ -26,6 +26,14 @@ pytestmark = pytest.mark.timeout(60)
 
 PAGE = Path(__file__).parents[2] / "docs" / "chain-files.md"
 RATE = 48_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_memory(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("proven")
+        patch.setattr(probe, "folder", lambda: folder)
+        yield
 
 
 @pytest.fixture
