@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugin_host import lv2, plugins, probe
@@ -37,10 +38,13 @@ pytestmark = pytest.mark.timeout(60)
 RATE = 48_000
 
 
-@pytest.fixture(autouse=True)
-def _own_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "folder", lambda: tmp_path / "proven")
-    monkeypatch.setattr(probe, "_proven", set())
+@pytest.fixture(autouse=True, scope="module")
+def _own_memory(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("proven")
+        patch.setattr(probe, "folder", lambda: folder)
+        patch.setattr(probe, "_proven", set())
+        yield
 
 
 @pytest.fixture
@@ -175,6 +179,7 @@ def test_a_proven_plugin_is_tried_again_only_when_it_has_changed(tmp_path, trial
 def test_where_nothing_can_be_remembered_it_still_loads(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr(probe, "folder", lambda: tmp_path / "file" / "proven")
+    monkeypatch.setattr(probe, "_proven", set())
     assert load_plugin(vst3(COMPRESSOR)).name == COMPRESSOR
 
 
@@ -194,17 +199,20 @@ def test_an_impulse_stays_on_its_place(make, length):
     x = np.zeros((2, length), np.float32)
     at = length * 2 // 3
     x[:, at] = 0.5
-    y = Chain([make()])(x, RATE)
+    y = Chain([make()]).process(x, RATE, layout="channels_first")
     assert y.shape == x.shape
     assert np.abs(y).argmax(axis=1).tolist() == [at, at]
 
 
-@settings(
-    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@functools.cache
+def limiter() -> Lv2Plugin:
+    return Lv2Plugin(installed_lv2(LV2_LIMITER), {"limit": -20})
+
+
+@settings(deadline=None, max_examples=8)
 @given(length=st.integers(0, 4000), block=st.integers(1, 3000), tail=st.integers(0, 2000))
 def test_the_size_of_the_blocks_changes_no_bit(length, block, tail):
-    plugin = Lv2Plugin(installed_lv2(LV2_LIMITER), {"limit": -20})
+    plugin = limiter()
     x = np.random.default_rng(length).uniform(-1, 1, (2, length)).astype(np.float32)
 
     def run(block: int) -> np.ndarray:
