@@ -127,18 +127,16 @@ def _vst3(plugin: Any, beside: Table, folder: Path) -> pedalboard.Plugin:
     text = _text(plugin, "vst3", "a name or path")
     for key in beside:
         _one_of(key, ("plugin_name", "parameters", "preset", "state"), "key of a vst3 step")
-    files = {
-        key: folder / _text(beside[key], key, "a path")
-        for key in ("preset", "state")
-        if key in beside
+    texts = {
+        key: _text(beside[key], key, "text") if key in beside else None
+        for key in ("plugin_name", "preset", "state")
     }
     return load_plugin(
         folder / text if is_path(text) else text,
-        plugin_name=_text(beside["plugin_name"], "plugin_name", "a name")
-        if "plugin_name" in beside
-        else None,
+        plugin_name=texts["plugin_name"],
         parameters=_parameters(beside),
-        **files,
+        preset=texts["preset"] and folder / texts["preset"],
+        state=texts["state"] and folder / texts["state"],
     )
 
 

@@ -120,9 +120,7 @@ def running() -> Iterator[RunningDaemon]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", ["auto", 48_000])
-def test_daemon_and_process_cannot_be_told_apart(
-    running: RunningDaemon, rate: str | int
-) -> None:
+def test_daemon_and_process_cannot_be_told_apart(running: RunningDaemon, rate: str | int) -> None:
     x = muffled(11_025)
     local = SuperResolution(daemon=False, rate=rate)
     with SuperResolution(connection=running.connection_file, rate=rate) as remote:
