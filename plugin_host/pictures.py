@@ -189,7 +189,7 @@ def draw_joins(
 ) -> bytes:
     """Level and bend over time, and the joins that show most, close up; a PNG."""
     figure = new_figure(15, 10, title)
-    places = figure.add_gridspec(3, CLOSE_UPS)
+    places = figure.add_gridspec(3 if joins.joins else 2, CLOSE_UPS)
     level, bend = figure.add_subplot(places[0, :]), figure.add_subplot(places[1, :])
     _curve(level, joins.level_db, np.mean)
     top = float(joins.level_db.max())
