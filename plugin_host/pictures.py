@@ -12,6 +12,7 @@ The join inspector looks at what was added (the extended sound less the original
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
+from audiosr_core.audio import Samples
 from audiosr_core.chunking import ChunkPlan
 from audiosr_core.cutoff import Cutoff
 from audiosr_core.decision import Decision
@@ -49,22 +52,21 @@ Array = NDArray[np.float64]
 FRAMES_PER_SECOND = 100
 PIECE_FRAMES = 500
 BESIDE = 10  # frames on each side of an edge
-FLOOR = 1e-10  # power: below -100 dB nothing is told apart
+TINY = 1e-12  # power
+FAINT = 1e-4  # of the mean power of what is added: below that, one level is as good as another
 USUAL = 99.0  # per cent of the other places: what these show is no sign of a join
 BEYOND = {"step": 2.0, "bulge": 2.0, "spike": 1.5}  # times that: it is one
 LEAST = {"step": 1.0, "bulge": 1.0, "spike": 6.0}  # dB, dB, and times the surroundings
 MIN_PLACES = 50  # fewer other places say nothing
 CLOSE_UPS, CLOSE_SECONDS = 4, 0.5
-CLOSE_WINDOW_SECONDS = 0.01
+CLOSE_WINDOW_SECONDS, CLOSE_RANGE_DB = 0.01, 60
 MAX_POINTS = 8_000  # of a curve in a picture
 JOIN_INK, FLAG_INK = "#94a3b8", "#dc2626"
 
 
-def grid(
-    pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title: str = "", columns: int = 3
-) -> bytes:
+def grid(pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title: str = "") -> bytes:
     """Spectrograms side by side in the same colours, the cutoff drawn in; a PNG."""
-    columns = min(columns, len(pictures))
+    columns = len(pictures) if len(pictures) <= 3 else math.ceil(math.sqrt(len(pictures)))
     rows = -(-len(pictures) // columns)
     figure = new_figure(1.5 + 4.5 * columns, 1.0 + 3.3 * rows, title)
     low, high = colour_range(*pictures.values())
@@ -82,6 +84,7 @@ def grid(
         every[0].text(
             0.99, cutoff_hz / top_hz, f"cutoff {cutoff_hz / 1000:.2f} kHz ", ha="right",
             va="bottom", transform=every[0].transAxes, color=CUTOFF_INK, fontsize=10,
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     return _png(figure)
 
@@ -181,10 +184,12 @@ def inspect_joins(
     )
 
 
-def draw_joins(joins: Joins, extended: Reader, crossover_hz: float, title: str = "") -> bytes:
+def draw_joins(
+    joins: Joins, original: Reader, extended: Reader, crossover_hz: float, title: str = ""
+) -> bytes:
     """Level and bend over time, and the joins that show most, close up; a PNG."""
     figure = new_figure(15, 10, title)
-    places = figure.add_gridspec(3, CLOSE_UPS)
+    places = figure.add_gridspec(3 if joins.joins else 2, CLOSE_UPS)
     level, bend = figure.add_subplot(places[0, :]), figure.add_subplot(places[1, :])
     _curve(level, joins.level_db, np.mean)
     top = float(joins.level_db.max())
@@ -203,11 +208,16 @@ def draw_joins(joins: Joins, extended: Reader, crossover_hz: float, title: str =
     for axes in (level, bend):
         for join in joins.joins:
             ink = FLAG_INK if join.found else JOIN_INK
-            axes.axvspan(join.start, max(join.stop, join.start + 0.01), color=ink, alpha=0.35, lw=0)
-            axes.axvline(join.start, color=ink, lw=0.8)
+            axes.axvspan(join.start, join.stop, color=ink, alpha=0.3, lw=0, zorder=0)
+            axes.axvline(join.start, color=ink, lw=0.8, alpha=0.6, zorder=0)
+        places_found = [join.start for join in joins.showing]
+        axes.plot(
+            places_found, np.ones(len(places_found)), "v", color=FLAG_INK, ms=10, clip_on=False,
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
     worst = sorted(joins.joins, key=lambda join: -_strength(join, joins.limits))[:CLOSE_UPS]
-    close = [(join, *_close_up(extended, join)) for join in sorted(worst, key=lambda j: j.start)]
-    for place, (join, picture, start) in enumerate(close):
+    for place, join in enumerate(sorted(worst, key=lambda join: join.start)):
+        picture, start = _close_up(original, extended, join)
         _draw_close(figure.add_subplot(places[2, place]), join, picture, start, crossover_hz)
     return _png(figure)
 
@@ -247,9 +257,8 @@ def _frames(original: Reader, extended: Reader) -> tuple[Array, Array]:
     if not powers:
         raise AudioError("joins are looked for in frames of 10 ms, and these sounds are shorter")
     power, peak, mean = (np.concatenate(parts) for parts in (powers, peaks, means))
-    kernel = np.ones(2 * BESIDE + 1)
-    around = np.convolve(mean, kernel, "same") / np.convolve(np.ones(len(mean)), kernel, "same")
-    return power, np.sqrt(peak / np.maximum(around, FLOOR))
+    around = uniform_filter1d(mean, 2 * BESIDE + 1, mode="nearest")
+    return power, np.sqrt(peak / np.maximum(around, TINY))
 
 
 def _steps(power: Array) -> Array:
@@ -271,7 +280,8 @@ def _against(power: Array, length: int, pair: Any) -> Array:
     here = (sums[first + length] - sums[first]) / length
     after = (sums[first + length + beside] - sums[first + length]) / beside
     upper, lower = pair(before, here, after)
-    found[first] = 10 * np.log10((upper + FLOOR) / (lower + FLOOR))
+    faint = FAINT * float(power.mean()) + TINY
+    found[first] = 10 * np.log10((upper + faint) / (lower + faint))
     return found
 
 
@@ -304,25 +314,26 @@ def _strength(join: Join, limits: Mapping[str, float]) -> float:
     return max(value / limits[name] for name, value in values.items())
 
 
-def _close_up(file: Reader, join: Join) -> tuple[Spectrogram, float]:
-    rate, total = file.info.sample_rate, file.info.num_samples
+def _close_up(original: Reader, extended: Reader, join: Join) -> tuple[Spectrogram, float]:
+    """What was added around a join, and where that begins; all there is, where rates differ."""
+    rate, total = extended.info.sample_rate, extended.info.num_samples
+    subtracts = original.info.sample_rate == rate and original.info.num_samples == total
     start = max(0, round((join.start - CLOSE_SECONDS) * rate))
     stop = min(total, round((join.stop + CLOSE_SECONDS) * rate))
-    picture = spectrogram(
-        lambda place, count: file.read(start + place, start + place + count),
-        stop - start,
-        rate,
-        CLOSE_WINDOW_SECONDS,
-    )
-    return picture, start / rate
+
+    def read(place: int, count: int) -> Samples:
+        here = start + place, start + place + count
+        return extended.read(*here) - (original.read(*here) if subtracts else 0)
+
+    return spectrogram(read, stop - start, rate, CLOSE_WINDOW_SECONDS), start / rate
 
 
 def _draw_close(
     axes: Any, join: Join, picture: Spectrogram, start: float, crossover_hz: float
 ) -> None:
-    low, high = colour_range(picture)
-    paint(axes, picture, picture.db, "magma_r", low, high)
-    what = ", ".join(join.found) or "nothing to see"
+    high = float(picture.db[picture.hz >= crossover_hz].max())
+    paint(axes, picture, picture.db, "magma_r", high - CLOSE_RANGE_DB, high)
+    what = ", ".join(join.found) or "nothing found"
     label(axes, f"{join.start:.2f} s: {what}", picture.sample_rate / 2, picture.duration)
     axes.set_ylim(bottom=crossover_hz / 1000)
     axes.set_xlabel(f"Time from {start:.2f} s")

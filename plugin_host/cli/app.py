@@ -25,6 +25,8 @@ from audiosr_core.errors import (
     AudioSRError,
 )
 from plugin_host.cli.commands import daemon, models, presets
+from plugin_host.cli.commands.ab import ab
+from plugin_host.cli.commands.audition import audition
 from plugin_host.cli.commands.compare import compare
 from plugin_host.cli.commands.doctor import doctor
 from plugin_host.cli.commands.evaluate import evaluate
@@ -45,6 +47,8 @@ app = typer.Typer(
 )
 app.command("extend")(with_knobs(extend))
 app.command("render")(render)
+app.command("audition")(with_knobs(audition))
+app.command("ab")(with_knobs(ab))
 app.command("compare")(compare)
 app.command("evaluate")(evaluate)
 app.add_typer(presets.app, name="presets")

@@ -37,6 +37,7 @@ class Request:
     in_place: bool
     dry_run: bool
     delta: bool
+    html: Path | None
     json: bool
     quiet: bool
     where: Where
@@ -80,6 +81,10 @@ def extend(
             "--delta", help="Write only what is added: with the original it makes the extended."
         ),
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with facts and pictures of every file."),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a file on standard output.")
     ] = False,
@@ -123,6 +128,7 @@ def extend(
         in_place=in_place,
         dry_run=dry_run,
         delta=delta,
+        html=html,
         json=json,
         quiet=quiet,
         where=Where(device, precision, daemon, connection),
@@ -144,6 +150,7 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
         name = partial(default_target, word="delta" if request.delta else "extended")
         targets = [*plan_targets(sources, output, name, make=not request.dry_run)]
     failures: list[int] = []
+    reports: list[dict[str, Any]] = []
     with (
         Place(request.where, "audiosr-bridge extend", note) as place,
         bars(request.quiet) as progress,
@@ -166,13 +173,19 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
                 if interrupted.is_set():
                     raise KeyboardInterrupt from error
                 failures.append(error.exit_code)
+                reports.append({"input": str(source), "error": str(error)})
                 tell_failure(source, error, request.json)
             else:
+                reports.append(report)
                 _tell_report(report, request)
             progress.remove_task(task)
             progress.update(batch, completed=done + 1)
     if len(sources) > 1 and failures:
         say(f"{len(failures)} of {len(sources)} files failed")
+    if request.html is not None:
+        from plugin_host.cli.batch_page import write_batch_page
+
+        write_batch_page(request.html, reports)
     return exit_code(failures, len(sources))
 
 
