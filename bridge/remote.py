@@ -53,7 +53,8 @@ class RemoteEngine:
         self._region: tuple[int, int] | None = None
         self._dry_run = False
         self._on_progress: Callable[[float], None] = lambda fraction: None
-        self._job: Job | None = None  # of the sound that was analysed last
+        self._job: Job | None = None  # of the last sound
+        self._analysed = False  # and nobody has opened it since
         self._shas: dict[str, str] = {}
 
     def on_file(
@@ -124,6 +125,7 @@ class RemoteEngine:
             job.close()
             raise
         self._shas[settings.model] = job.model_sha256
+        self._analysed = True
         return decision
 
     def open(
@@ -136,9 +138,9 @@ class RemoteEngine:
         on_step: Callable[[], None] = lambda: None,
     ) -> RemoteParts:
         """As `Engine.open`; the sound that was just analysed is not sent again."""
-        job = self._job
+        job, analysed, self._analysed = self._job, self._analysed, False
         if job is not None:
-            if (region, settings.as_dict(), decision) == (
+            if analysed and (region, settings.as_dict(), decision) == (
                 self._region, dict(job.settings), job.decision,
             ):  # fmt: skip
                 return RemoteParts(job, on_step, sends=False)

@@ -1,4 +1,4 @@
-"""`process(array, sample_rate, reset=...)` as pedalboard has it, over a walk of [channels, samples].
+"""`process(array, sample_rate, reset=...)` as pedalboard has it, over stages.
 
 reset=True    the array is a whole sound: as long out as in, on its samples
 reset=False   it is the next block of a sound: what has settled; `flush()` gives the rest
@@ -72,8 +72,8 @@ class Form:
 
     def back(self, samples: Samples) -> Array:
         """An array that lies so."""
-        if self.dimensions == 1 and len(samples) == 1:
-            return samples[0]
+        if self.dimensions == 1:
+            return samples.reshape(-1)
         return samples.T if self.channels_last else samples
 
 
@@ -131,7 +131,7 @@ class ArrayProcessor(ABC):
             )
         if not reset:
             return self._next(array, rate, buffer_size, layout)
-        self.reset()
+        self._running = None
         form = Form.of(array, layout)
         samples = form.planar(array)
         check_format(rate, len(samples))

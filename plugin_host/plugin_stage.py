@@ -126,7 +126,7 @@ def run_plugins(
         return samples.astype(np.float32)
     if num_samples <= num_channels:  # pedalboard takes the larger side for time
         samples = _filled(samples, num_channels + 1)
-    board = pedalboard.Pedalboard(list(plugins))
+    board = pedalboard.Pedalboard(list(plugins))  # type: ignore[attr-defined]
     try:
         made: NDArray[np.float32] = board.process(samples, sample_rate, buffer_size, reset)
     except (RuntimeError, ValueError) as error:

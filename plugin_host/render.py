@@ -45,7 +45,7 @@ from audiosr_core.files import Reader, Writer, check_folder, check_target, copy_
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.splice import crossover_hz
-from plugin_host.chain import Chain
+from plugin_host.chain import Chain, Group
 from plugin_host.errors import ChainError
 from plugin_host.loudness import LoudnessMeter
 from plugin_host.plugin_stage import PluginStage
@@ -184,9 +184,9 @@ def render(
         overs=outcome.overs,
         seconds=round(elapsed, 3),
         real_time_factor=round(elapsed / duration, 4) if duration else 0.0,
-        cutoff_hz=last and round(last.decision.cutoff.hz, 1),
-        crossover_hz=last and round(last.crossover_hz, 1),
-        null_residual_db=last and (None if dry_run else round(last.null_residual_db, 1)),
+        cutoff_hz=None if last is None else round(last.decision.cutoff.hz, 1),
+        crossover_hz=None if last is None else round(last.crossover_hz, 1),
+        null_residual_db=None if last is None or dry_run else round(last.null_residual_db, 1),
         full_band=last is not None and last.decision.full_band,
         notes=(*dict.fromkeys(walk.notes), *outcome.notes),
         backup=str(outcome.backup) if outcome.backup else None,
@@ -251,7 +251,7 @@ class _Extended:
     ) -> None:
         self.settings, self.decision, self.model_sha256 = settings, decision, model_sha256
         self.crossover_hz = crossover_hz(decision.cutoff.hz, settings.transition)
-        self._open_stage, self._all_new = open_stage, all_new
+        self._open_stage, self._num_channels, self._all_new = open_stage, num_channels, all_new
         below = min(max(20.0, self.crossover_hz), decision.rate_out / 2)
         self._null = NullMeter(decision.rate_out, below, num_channels)
 
@@ -259,7 +259,9 @@ class _Extended:
         stage = self._open_stage()
         for block in blocks:
             yield from self._joined(stage.push_split(block))
-        yield from self._joined(stage.flush_split(tail_samples))
+        yield from self._joined(stage.flush_split())
+        tail = np.zeros((self._num_channels, tail_samples))
+        yield tail, is_heard(tail)
 
     @property
     def null_residual_db(self) -> float:
@@ -298,7 +300,7 @@ class _Walk:
         self._progress = _Progress(_passes(groups), on_progress)
         self._measured = False
         self.before = LoudnessMeter(info.sample_rate, info.num_channels)
-        self.names = tuple(step_name(step) for step in chain)
+        self.names = tuple(_names(groups))
         self.num_channels = info.num_channels
         self.sample_rate, self.num_samples = info.sample_rate, info.num_samples
         self.tail_samples = 0
@@ -371,11 +373,12 @@ class _Walk:
                 self.before.push(block)
             yield block
 
-    def _plug(self, group: Sequence[Plugin] | Step) -> None:
-        if isinstance(group, Step):
-            stage = group.open(self.sample_rate, self.num_channels)
-        else:
+    def _plug(self, group: list[Plugin] | Step) -> None:
+        stage: Stage
+        if isinstance(group, list):
             stage = PluginStage(group, self.sample_rate, self.num_channels)
+        else:
+            stage = group.open(self.sample_rate, self.num_channels)
         self._add(_Plugged(stage), stage.sample_rate_out)
         self._all_new = True
 
@@ -384,19 +387,17 @@ class _Walk:
         rate, num_channels, sound = self.sample_rate, self.num_channels, self._sound
         tell = self._progress
         tell.begin()
-        engine = self._engine or step.engine
         here = self._stack.enter_context(
-            engine.on_file(sound.info, None, self._dry_run and last, tell.tell)
+            step.on_file(sound.info, self._dry_run and last, tell.tell, self._engine)
         )
-        here_step = step.on(here)
-        decision = here_step.analyse(
+        decision = step.analyse(
             watched(sound, tell.tell), sound.read, rate, num_channels, tell.again
         )
         one = _Extended(
             step.settings,
             decision,
             here.model_sha256(step.settings),
-            lambda: here_step.open(rate, num_channels, decision, tell.again),
+            lambda: step.open(rate, num_channels, decision, tell.again),
             num_channels,
             all_new=self._all_new or decision.rate_out != rate,
         )
@@ -455,12 +456,14 @@ class _Progress:
         self.tell(self._fraction)
 
 
-def step_name(step: Plugin | SuperResolution | Step) -> str:
-    """What a report and a file call it: the plugin's own name, or that of its class."""
-    return str(getattr(step, "name", "") or type(step).__name__)
+def _names(groups: Sequence[Group]) -> Iterator[str]:
+    """What reports and files call the steps: a plugin by its own name, or that of its class."""
+    for group in groups:
+        for step in group if isinstance(group, list) else [group]:
+            yield str(getattr(step, "name", type(step).__name__))
 
 
-def _passes(groups: Sequence[Sequence[Plugin] | SuperResolution | Step]) -> list[float]:
+def _passes(groups: Sequence[Group]) -> list[float]:
     """The weights of all passes over the sound."""
     weights = []
     for index, group in enumerate(groups):

@@ -33,6 +33,7 @@ from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
 from plugin_host.cli.commands.jobs import cancel, jobs
 from plugin_host.cli.commands.paths import paths
+from plugin_host.cli.commands.render import render
 from plugin_host.cli.knobs import with_knobs
 from plugin_host.cli.terminal import interrupted, say, write
 
@@ -45,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extend")(with_knobs(extend))
+app.command("render")(render)
 app.command("audition")(with_knobs(audition))
 app.command("ab")(with_knobs(ab))
 app.command("compare")(compare)
