@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(running, tmp_path, monkeypatch, capsys):
     """The command line in this process, beside a daemon in another."""
     monkeypatch.chdir(tmp_path)
     for name, value in running.environment.items():
