@@ -179,6 +179,8 @@ def ab(
     if blind:
         names = secrets.SystemRandom().sample(["X", "Y"], 2)
     original, extended = (_beside(source, folder, name) for name in names)
+    if blind and probe(source).container == "FLAC":  # whose size would tell which is which
+        original, extended = (path.with_suffix(".wav") for path in (original, extended))
     key = original.with_name(f"{source.stem}.key") if blind else None
     for target in filter(None, (original, extended, key)):
         check_target(target, source, overwrite, False)

@@ -32,7 +32,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .3rem .8rem; border-bottom: 1px solid var(--line); }
-th, h2 { overflow-wrap: anywhere; }
+th, td { white-space: nowrap; }
+h2, li { overflow-wrap: anywhere; }
 section { margin-top: 2.5rem; }
 img { display: block; max-width: 100%; height: auto; margin: 1rem 0; background: #ffffff; }
 li, footer { color: var(--quiet); }

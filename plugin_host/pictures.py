@@ -189,7 +189,8 @@ def draw_joins(
 ) -> bytes:
     """Level and bend over time, and the joins that show most, close up; a PNG."""
     figure = new_figure(15, 10, title)
-    places = figure.add_gridspec(3, CLOSE_UPS)
+    worst = sorted(joins.joins, key=lambda join: -_strength(join, joins.limits))[:CLOSE_UPS]
+    places = figure.add_gridspec(3 if worst else 2, max(1, len(worst)))
     level, bend = figure.add_subplot(places[0, :]), figure.add_subplot(places[1, :])
     _curve(level, joins.level_db, np.mean)
     top = float(joins.level_db.max())
@@ -215,7 +216,6 @@ def draw_joins(
             places_found, np.ones(len(places_found)), "v", color=FLAG_INK, ms=10, clip_on=False,
             transform=axes.get_xaxis_transform(),
         )  # fmt: skip
-    worst = sorted(joins.joins, key=lambda join: -_strength(join, joins.limits))[:CLOSE_UPS]
     for place, join in enumerate(sorted(worst, key=lambda join: join.start)):
         picture, start = _close_up(original, extended, join)
         _draw_close(figure.add_subplot(places[2, place]), join, picture, start, crossover_hz)

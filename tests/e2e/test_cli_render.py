@@ -146,6 +146,7 @@ def test_in_place_keeps_a_backup(folder, render):
     assert soundfile.info(folder / "a.wav").frames == 66_150
 
 
+@pytest.mark.slow
 @needs_vst3
 def test_a_crash_in_the_middle_of_a_render_fails_that_file_alone(folder):
     sound(folder / "long.wav", 240)

@@ -432,7 +432,8 @@ def _sentence(report: Report) -> str:
     """What was done to one file, on one line."""
     arrow = "would become" if report["dry_run"] else "->"
     facts = _facts(report)
-    told = [f"{name} {facts[name]}" for name in ("loudness", "true peak", "null") if name in facts]
+    wanted = ("loudness", "true peak", "cutoff", "null")
+    told = [f"{name} {facts[name]}" for name in wanted if name in facts]
     return f"{report['input']} {arrow} {report['output']}: {', '.join(told)}; {facts['took']}"
 
 
