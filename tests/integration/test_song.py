@@ -165,7 +165,7 @@ def test_each_stem_keeps_its_own_length_and_what_is_silent_stays_so(tmp_path: Pa
         assert stem.targets[0].read_bytes() == stem.files[0].read_bytes()
     # the shorter stem's band is faded out over some 6 ms, and its share is missing there
     assert report.sum_error_db is not None
-    assert report.sum_error_db < -35
+    assert report.sum_error_db < -25
     assert null_residual_db(stems[1], made[1], RATE, report.crossover_hz) < -90
 
 
