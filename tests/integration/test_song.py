@@ -156,7 +156,9 @@ def test_each_stem_keeps_its_own_length_and_what_is_silent_stays_so(tmp_path: Pa
     stems = noise_stems(4, 2.0)
     stems[1] = stems[1][:, : RATE + 77]
     stems[2] = np.zeros_like(stems[2])
-    stems[3] = np.repeat(0.3 * np.sin(np.arange(2 * RATE) * 2 * np.pi * 60 / RATE)[None], 2, axis=0)
+    stems[3] = np.repeat(
+        0.01 * np.sin(np.arange(2 * RATE) * 2 * np.pi * 60 / RATE)[None], 2, axis=0
+    )
     report, made, song = extended(stems, tmp_path)
 
     assert [one.shape for one in made] == [one.shape for one in stems]
