@@ -29,6 +29,7 @@ from tests.support.album import (
     played_album,
     write_song,
 )
+from tests.support.quick_model import QuickModel
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -39,6 +40,11 @@ def _one_thread() -> Any:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audiosr_core.engine.load_model", lambda *_: QuickModel())
 
 
 def song_of(paths: list[Path], out: Path, name: str = "song") -> Song:
@@ -87,6 +93,7 @@ def test_stems_played_from_midi_sum_to_their_extended_mix(tmp_path: Path) -> Non
         assert null_residual_db(x, y, RATE, report.crossover_hz) < -90
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_summed_band_is_that_of_the_mix_before_quantisation(tmp_path: Path) -> None:
     stems = [x.astype(np.float32).astype(np.float64) for x in noise_stems(2, 2.5)]
     report, made, _ = extended(stems, tmp_path, "DOUBLE")
@@ -101,6 +108,7 @@ def test_the_summed_band_is_that_of_the_mix_before_quantisation(tmp_path: Path) 
     assert all(abs(stem.solo_db or 99) < 3 for stem in report.stems)
 
 
+@pytest.mark.usefixtures("quick")
 def test_mono_stems_are_in_both_channels_of_a_stereo_mix(tmp_path: Path) -> None:
     stems = [*noise_stems(1, 2.0), *noise_stems(1, 2.0, channels=1, seed=5)]
     report, made, _ = extended(stems, tmp_path)
@@ -118,6 +126,7 @@ def test_one_stem_is_extended_as_the_file_alone(tmp_path: Path) -> None:
     assert report.stems[0].extended
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_pair_of_files_is_one_stereo_stem(tmp_path: Path) -> None:
     (x,) = noise_stems(1, 1.5)
     left, right = write_song(tmp_path / "in", [x[:1], x[1:]], "FLOAT")
@@ -129,6 +138,7 @@ def test_a_pair_of_files_is_one_stereo_stem(tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate([read(path) for path in targets]), made[0])
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_order_of_stems_changes_nothing_but_rounding(tmp_path: Path) -> None:
     paths = write_song(tmp_path / "in", noise_stems(2, 1.5), "FLOAT")
     made = []
@@ -141,11 +151,14 @@ def test_the_order_of_stems_changes_nothing_but_rounding(tmp_path: Path) -> None
         assert db(one - other, one) < -100
 
 
+@pytest.mark.usefixtures("quick")
 def test_each_stem_keeps_its_own_length_and_what_is_silent_stays_so(tmp_path: Path) -> None:
     stems = noise_stems(4, 2.0)
     stems[1] = stems[1][:, : RATE + 77]
     stems[2] = np.zeros_like(stems[2])
-    stems[3] = np.repeat(0.3 * np.sin(np.arange(2 * RATE) * 2 * np.pi * 60 / RATE)[None], 2, axis=0)
+    stems[3] = np.repeat(
+        0.01 * np.sin(np.arange(2 * RATE) * 2 * np.pi * 60 / RATE)[None], 2, axis=0
+    )
     report, made, song = extended(stems, tmp_path)
 
     assert [one.shape for one in made] == [one.shape for one in stems]
@@ -154,10 +167,11 @@ def test_each_stem_keeps_its_own_length_and_what_is_silent_stays_so(tmp_path: Pa
         assert stem.targets[0].read_bytes() == stem.files[0].read_bytes()
     # the shorter stem's band is faded out over some 6 ms, and its share is missing there
     assert report.sum_error_db is not None
-    assert report.sum_error_db < -15
+    assert report.sum_error_db < -25
     assert null_residual_db(stems[1], made[1], RATE, report.crossover_hz) < -90
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_song_that_needs_nothing_is_copied(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     report, _, song = extended([rng.normal(0, 0.1, (2, RATE)) for _ in range(2)], tmp_path)
@@ -168,6 +182,7 @@ def test_a_song_that_needs_nothing_is_copied(tmp_path: Path) -> None:
         assert stem.targets[0].read_bytes() == stem.files[0].read_bytes()
 
 
+@pytest.mark.usefixtures("quick")
 def test_stems_that_cancel_leave_the_song_as_it_is(tmp_path: Path) -> None:
     (x,) = noise_stems(1, 1.0)
     report, made, _ = extended([x, -x], tmp_path)
@@ -176,6 +191,7 @@ def test_stems_that_cancel_leave_the_song_as_it_is(tmp_path: Path) -> None:
     assert np.array_equal(made[0], -made[1])
 
 
+@pytest.mark.usefixtures("quick")
 def test_another_rate_is_made_for_every_stem(tmp_path: Path) -> None:
     report, made, _ = extended(noise_stems(2, 1.0), tmp_path, rate=48_000)
 
@@ -222,7 +238,9 @@ import sys, time
 from pathlib import Path
 from audiosr_core.settings import Settings
 from tests.integration.test_song import song_of, extend_song
+from tests.support.quick_model import use_quick_model
 
+use_quick_model()
 folder = Path(sys.argv[1])
 
 def tell(fraction):
@@ -235,8 +253,9 @@ extend_song(song_of(paths, folder / "out"), Settings(), cache=folder / "chunks",
 """
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_killed_song_goes_on_where_it_was(tmp_path: Path) -> None:
-    stems = [lowpassed(np.random.default_rng(i).normal(0, 0.05, (1, 10 * RATE))) for i in range(2)]
+    stems = [lowpassed(np.random.default_rng(i).normal(0, 0.05, (1, 6 * RATE))) for i in range(2)]
     paths = write_song(tmp_path / "in", stems, "FLOAT")
     child = subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -252,7 +271,7 @@ def test_a_killed_song_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = extend_song(afresh, Settings(), cache=tmp_path / "other")
 
     assert whole.cached_chunks == 0
-    assert resumed.cached_chunks >= 2  # of six: the first of each stream, but for the last write
+    assert resumed.cached_chunks >= 3  # at least the first of every stream, but for the last write
     same = {"seconds", "cached_chunks", "stems"}
     one, other = (dataclasses.asdict(report) for report in (resumed, whole))
     assert {k: v for k, v in one.items() if k not in same} == {
