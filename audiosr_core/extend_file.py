@@ -124,7 +124,7 @@ def extend_file(
             }
             outcome = _Outcome()
             if not dry_run:
-                if not decision.extends and _same_format(info, goal, decision):
+                if not decision.extends and same_format(info, goal, decision):
                     copy_file(source, goal, overwrite, in_place)
                 else:
                     outcome = _render(
@@ -232,7 +232,7 @@ def _watched(
         analysed(done / max(info.num_samples, 1))
 
 
-def _same_format(info: FileInfo, goal: Path, decision: Decision) -> bool:
+def same_format(info: FileInfo, goal: Path, decision: Decision) -> bool:
     """The output would be the input again: same container, same rate."""
     same_kind = goal.suffix.lower() == info.path.suffix.lower()
     return same_kind and not info.lossy and decision.rate_out == info.sample_rate
