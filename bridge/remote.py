@@ -218,6 +218,10 @@ class RemoteParts:
         """Input samples that must follow a sample before it can settle, at most."""
         return int(self._job.plan["latency_samples"])
 
+    def skip(self) -> tuple[int, int]:
+        """As `Stream.skip`, but nothing is left out, for the daemon counts from the start."""
+        return 0, 0
+
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, Samples]]:
         """The original and what is to be added, of what settles by this block, piece by piece."""
         if self._flushed:

@@ -145,6 +145,18 @@ class Temporary:
             os.fchmod(self._file.fileno(), old.st_mode & 0o7777)
 
 
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """These bytes as a file, all of them or none; OutputExistsError if it may not be replaced."""
+    if not overwrite and path.exists():
+        raise exists(path)
+    temporary = Temporary(path)
+    try:
+        temporary.write(data)
+        temporary.publish(replace=overwrite)
+    finally:
+        temporary.discard()
+
+
 def discard_orphans(target: Path) -> None:
     """Remove what processes that were killed left of a target; nobody may be writing it."""
     real = Path(os.path.realpath(target))

@@ -28,7 +28,7 @@ from audiosr_core.decision import Decision
 from audiosr_core.engine import Engine, EngineLike, Parts
 from audiosr_core.errors import UsageError
 from audiosr_core.evaluation.metrics import NullMeter
-from audiosr_core.extend_file import FAINT, FIRST_PASS, same_format
+from audiosr_core.extend_file import FAINT, FIRST_PASS, record_of, same_format
 from audiosr_core.files import (
     Writer,
     check_folder,
@@ -36,7 +36,6 @@ from audiosr_core.files import (
     copy_file,
     output_format,
 )
-from audiosr_core.report import provenance
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
@@ -299,14 +298,13 @@ class _Walk:
         """A stem that stays byte for byte what it is."""
         files = zip(self._stems.readers[i], self._song.stems[i].targets, strict=True)
         return i not in self._sounding and all(
-            same_format(reader.info, target, self._decision) for reader, target in files
+            same_format(reader.info, target, self._decision.rate_out) for reader, target in files
         )
 
     def _writers(self, i: int, overwrite: bool, stack: contextlib.ExitStack) -> list[Writer]:
         decision, settings, stem = self._decision, self._settings, self._song.stems[i]
         record = {
-            **provenance(settings, self._engine.model_sha256(settings), decision.cutoff.hz),
-            "gain_law_db": round(decision.gain_db, 3),
+            **record_of(settings, self._engine.model_sha256(settings), decision),
             "stems": len(self._song.stems),
         }
         history = (

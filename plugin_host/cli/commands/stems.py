@@ -142,7 +142,10 @@ def stems(
             resume=resume,
         )
     if report is not None:
-        _write(report, jsonlib.dumps(done.as_dict(), indent=2, default=str).encode())
+        from audiosr_core.containers.temporary import write_whole
+
+        page = jsonlib.dumps(done.as_dict(), indent=2, default=str).encode()
+        write_whole(report, page, overwrite=True)
     if html is not None:
         _write_page(html, done)
     raise typer.Exit(_tell_end(done, quiet))
@@ -243,18 +246,6 @@ def _check_folder(path: Path) -> None:
     from audiosr_core.files import check_folder
 
     check_folder(path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    import contextlib
-
-    from audiosr_core.containers.temporary import Temporary
-
-    with contextlib.ExitStack() as stack:
-        temporary = Temporary(path)
-        stack.callback(temporary.discard)
-        temporary.write(data)
-        temporary.publish(replace=True)
 
 
 def _write_page(path: Path, done: BatchReport) -> None:
