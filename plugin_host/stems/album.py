@@ -143,10 +143,10 @@ class _Search:
 
     def notes(self) -> tuple[str, ...]:
         found = [
-            (self.others, "are no sounds and were left out"),
-            (self.made, "were made by an earlier run and were left out"),
+            (self.others, "files left out, for they are no sounds"),
+            (self.made, "files left out, for an earlier run made them"),
         ]
-        return tuple(f"{count} files {what}" for count, what in found if count)
+        return tuple(f"{what}: {count}" for count, what in found if count)
 
     def _enters(self, folder: Path) -> bool:
         if folder != self.root and (

@@ -63,7 +63,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(album, tmp_path):
     code, lines, err = stems(tmp_path, "Album", "-o", "out", "--recursive", "--dry-run", "--json")
     assert code == 0
     assert [(one["name"], len(one["stems"])) for one in lines] == [("one", 1), ("two", 1)]
-    assert "1 files are no sounds" in err
+    assert "no sounds: 1" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -71,7 +71,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(album, tmp_path):
 def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
     sound(album / "three" / "bad.wav").write_bytes(b"no sound")
     arguments = ["Album", "-o", "out", "--recursive", "--json", "--jobs", "2",
-                 "--report", "report.json"]  # fmt: skip
+                 "--report", "report.json", "--html", "report.html"]  # fmt: skip
     code, lines, err = stems(tmp_path, *arguments)
     assert code == 1, err
     assert {one["name"]: one["state"] for one in lines} == {
@@ -84,6 +84,8 @@ def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
         assert (made.subtype, made.channels) == (source.subtype, source.channels)
     first = json.loads((tmp_path / "report.json").read_text())
     assert first["totals"]["done"] == 2
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in ("one", "two", "three", "bad.wav"))
 
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
     code, lines, _ = stems(tmp_path, *arguments, "--resume")

@@ -97,7 +97,7 @@ def test_what_is_no_sound_hidden_or_excluded_is_left_out(tmp_path):
     (top / "cover.jpg").touch()
     found = read_album(top, tmp_path / "out", recursive=True, exclude=["old", "click*"])
     assert named(found) == {"Song": ["a"]}
-    assert found.notes == ("2 files are no sounds and were left out",)
+    assert found.notes == ("files left out, for they are no sounds: 2",)
 
 
 def test_outputs_of_an_earlier_run_are_no_inputs(tmp_path):
@@ -143,7 +143,7 @@ def test_two_sources_never_share_a_target(tmp_path):
 def test_an_original_is_no_target(tmp_path):
     sound(tmp_path / "A" / "x.wav")
     sound(tmp_path / "A" / "A" / "x.wav")
-    found = read_album(tmp_path / "A", tmp_path, recursive=True)  # A/x.wav → A/x.wav? no: x.wav
+    found = read_album(tmp_path / "A", tmp_path, recursive=True)
     assert len(found.songs) == 1
     assert "original" in str(found.unusable[0].error)
 

@@ -251,12 +251,15 @@ def _check_folder(path: Path) -> None:
 def _write_page(path: Path, done: BatchReport) -> None:
     from plugin_host.page import Item, write_page
 
-    items = [Item(song.name, _facts(song), (), [*song.as_dict()["notes"]]) for song in done.songs]
+    items = [
+        Item(printable(song.name), _facts(song), (), [*map(printable, song.as_dict()["notes"])])
+        for song in done.songs
+    ]
     write_page(path, f"Stems of {done.folder.resolve().name}", items)
 
 
 def _facts(song: SongResult) -> dict[str, str]:
     """What fits on a line."""
     plain = (str, int, float, bool)
-    facts = {k: str(v) for k, v in song.as_dict().items() if isinstance(v, plain)}
+    facts = {k: printable(str(v)) for k, v in song.as_dict().items() if isinstance(v, plain)}
     return {"state": song.state, **facts}
