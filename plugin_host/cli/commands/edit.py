@@ -262,7 +262,10 @@ def _tell_report(report: dict[str, Any], file: Path, request: Request) -> None:
         for text in filter(None, dict.fromkeys([report["note"], *report["notes"]])):
             say(f"  note: {text}" if report["extended"] else f"{file}: {text}")
         if report["overs"]:
-            say(f"  note: {report['overs']} samples are over full scale")
+            say(
+                f"  note: {report['overs']} samples are over full scale; a lower --mix or"
+                " --gain-hf-db avoids it"
+            )
     if request.json:
         emit(report)
 
