@@ -145,7 +145,8 @@ def edit(
         check_distinct(files)
         if settles:
             raise typer.Exit(_settle_all(files, undo, overwrite, json, quiet))
-        if ask and isinstance(screen, _Terminal) and not sys.stdin.isatty():
+        answers = sys.stdin is not None and sys.stdin.isatty()
+        if ask and isinstance(screen, _Terminal) and not answers:
             raise UsageError("--ask needs a window or a terminal to ask on; leave it out")
         where = Where(device, precision, daemon, connection)
         request = Request(settings_of(preset, knobs), overwrite, ask, json, quiet, where)
