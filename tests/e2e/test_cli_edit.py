@@ -126,7 +126,7 @@ def test_what_makes_no_sense_is_a_usage_error(song, arguments):
 
 
 def test_interrupted_is_130_and_the_file_as_it_was(song):
-    path = song(200)
+    path = song(60)
     before = path.read_bytes()
     process = start(path, *CUTOFF)
     until(lambda: any(path.parent.glob(".*.part")))

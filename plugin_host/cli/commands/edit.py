@@ -145,7 +145,8 @@ def edit(
         check_distinct(files)
         if settles:
             raise typer.Exit(_settle_all(files, undo, overwrite, json, quiet))
-        if ask and isinstance(screen, _Terminal) and not sys.stdin.isatty():
+        answers = sys.stdin is not None and sys.stdin.isatty()
+        if ask and isinstance(screen, _Terminal) and not answers:
             raise UsageError("--ask needs a window or a terminal to ask on; leave it out")
         where = Where(device, precision, daemon, connection)
         request = Request(settings_of(preset, knobs), overwrite, ask, json, quiet, where)
@@ -262,7 +263,10 @@ def _tell_report(report: dict[str, Any], file: Path, request: Request) -> None:
         for text in filter(None, dict.fromkeys([report["note"], *report["notes"]])):
             say(f"  note: {text}" if report["extended"] else f"{file}: {text}")
         if report["overs"]:
-            say(f"  note: {report['overs']} samples are over full scale")
+            say(
+                f"  note: {report['overs']} samples are over full scale; a lower --mix or"
+                " --gain-hf-db avoids it"
+            )
     if request.json:
         emit(report)
 
