@@ -51,6 +51,8 @@ app = typer.Typer(
 )
 app.command("extend")(with_knobs(extend))
 app.command("render")(render)
+app.command("stems")(with_knobs(stems))
+app.command("watch")(with_knobs(watch))
 app.command("audition")(with_knobs(audition))
 app.command("ab")(with_knobs(ab))
 app.command("edit")(with_knobs(edit))
@@ -63,8 +65,6 @@ app.add_typer(daemon.app, name="daemon")
 app.command("jobs")(jobs)
 app.command("cancel")(cancel)
 app.command("doctor")(doctor)
-app.command("stems")(with_knobs(stems))
-app.command("watch")(with_knobs(watch))
 app.command("paths")(paths)
 
 _UsageException: Any = typer.BadParameter.__mro__[2]  # of typer's own click, or of click

@@ -18,7 +18,7 @@ import wavinfo
 
 from audiosr_core.files import Reader
 from plugin_host.chain import Chain
-from plugin_host.render import render
+from plugin_host.render_file import render
 from plugin_host.super_resolution import SuperResolution
 from tests.bench.extend import make_sound
 
@@ -176,7 +176,7 @@ import sys
 from pathlib import Path
 import pedalboard
 from plugin_host.chain import Chain
-from plugin_host.render import render
+from plugin_host.render_file import render
 from plugin_host.super_resolution import SuperResolution
 from tests.bench.extend import peak_mb
 chain = Chain([pedalboard.HighpassFilter(20), SuperResolution(daemon=False), pedalboard.Gain(-1)])

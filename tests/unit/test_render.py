@@ -17,7 +17,7 @@ from audiosr_core.settings import Settings
 from plugin_host.chain import Chain
 from plugin_host.errors import ChainError
 from plugin_host.loudness import LoudnessMeter
-from plugin_host.render import render
+from plugin_host.render_file import render
 from plugin_host.super_resolution import SuperResolution
 
 pytestmark = pytest.mark.timeout(120)

@@ -247,7 +247,7 @@ class _Here:
             stack.enter_context(self._place)
 
     def render(self, source: Path, target: Path, tell: Tell) -> Report:
-        from plugin_host.render import render
+        from plugin_host.render_file import render
 
         request = self._request
 
