@@ -44,6 +44,7 @@ LOOK_SECONDS = 2
 class Parts(Protocol):
     """A stream as the door for files needs it: `Stream`, or its like in another process."""
 
+    def skip(self) -> tuple[int, int]: ...
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, Samples]]: ...
     def flush_split(self) -> Iterator[tuple[Samples, Samples]]: ...
 
@@ -57,12 +58,15 @@ class EngineLike(Protocol):
 
     def on_file(
         self,
-        info: FileInfo,
+        info: FileInfo | None,
         region: tuple[int, int] | None,
         dry_run: bool,
         on_progress: Callable[[float], None],
     ) -> AbstractContextManager[EngineLike]:
-        """The engine for this file alone; the end of the `with` lets go of what it held."""
+        """The engine for this file alone, or for a sound that is in none.
+
+        The end of the `with` lets go of what it held.
+        """
 
     def analyse(
         self,
@@ -107,7 +111,7 @@ class Engine:
 
     def on_file(
         self,
-        info: FileInfo,
+        info: FileInfo | None = None,
         region: tuple[int, int] | None = None,
         dry_run: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audiosr_core import __version__
 from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision
 from audiosr_core.engine import Engine, EngineLike
-from audiosr_core.errors import RegionError
+from audiosr_core.errors import RegionError, UsageError
 from audiosr_core.extend_published import extend_as_published
 from audiosr_core.files import (
     FileInfo,
@@ -43,11 +44,11 @@ LOSSY_SUFFIX = ".wav"
 FAINT = 2.0**-24  # half a step of 24 bits: the tails of filters are no reason to dither silence
 
 
-def default_target(source: Path, folder: Path | None = None) -> Path:
-    """`song.wav` → `song.extended.wav`; into another folder → `song.wav`."""
+def default_target(source: Path, folder: Path | None = None, word: str = "extended") -> Path:
+    """`song.wav` → `song.extended.wav`, or another word; into another folder → `song.wav`."""
     suffix = LOSSY_SUFFIX if probe(source).lossy else source.suffix
     if folder is None:
-        return source.with_name(f"{source.stem}.extended{suffix}")
+        return source.with_name(f"{source.stem}.{word}{suffix}")
     return folder / f"{source.stem}{suffix}"
 
 
@@ -60,6 +61,7 @@ def extend_file(
     overwrite: bool = False,
     in_place: bool = False,
     dry_run: bool = False,
+    delta: bool = False,
     on_progress: Callable[[float], None] = lambda fraction: None,
     engine: EngineLike | None = None,
 ) -> Report:
@@ -69,6 +71,7 @@ def extend_file(
         target: None for the default name beside the source, or the source itself with `in_place`
         region: seconds start, end; every sample outside stays bit-equal, so the rate is kept
         in_place: replace the source, keeping a backup
+        delta: write only what is added, which with the original makes the extended file
         on_progress: told the fraction done; raise from it to cancel
         engine: where to compute; None for this process and the default device
 
@@ -77,7 +80,12 @@ def extend_file(
     """
     began = time.monotonic()
     engine = engine or Engine()
+    if delta and in_place:
+        raise UsageError("a delta replaces no original; leave out one of the two")
+    word = "delta" if delta else "extended"
     if settings.mode == "reference":
+        if delta:
+            raise UsageError("reference mode has no delta, for it keeps nothing of the original")
         if region is not None:
             raise RegionError("reference mode takes a whole file; leave the region out")
         return extend_as_published(
@@ -94,7 +102,7 @@ def extend_file(
         settings = keep_rate(settings)
     with Reader(source) as reader:
         info = reader.info
-        goal = target or (source if in_place else default_target(source))
+        goal = target or (source if in_place else default_target(source, word=word))
         span = _region_samples(region, info)
         check_target(goal, source, overwrite, in_place)  # before the work, and in a dry run too
         check_folder(goal, dry_run)
@@ -109,7 +117,7 @@ def extend_file(
 
         with engine.on_file(info, span, dry_run, analysed) as here:
             decision = here.analyse(
-                _watched(reader, info, analysed),
+                watched(reader, analysed),
                 reader.read,
                 info.sample_rate,
                 info.num_channels,
@@ -118,18 +126,18 @@ def extend_file(
             )
             model_sha256 = here.model_sha256(settings)
             total = output_length(info.num_samples, info.sample_rate, decision.rate_out)
-            record = {
-                **provenance(settings, model_sha256, decision.cutoff.hz),
-                "gain_law_db": round(decision.gain_db, 3),
-            }
+            record = record_of(settings, model_sha256, decision)
+            if delta:
+                record["delta"] = True
             outcome = _Outcome()
             if not dry_run:
-                if not decision.extends and _same_format(info, goal, decision):
+                same = same_format(info, goal, decision.rate_out)
+                if not delta and not decision.extends and same:
                     copy_file(source, goal, overwrite, in_place)
                 else:
                     outcome = _render(
                         here, reader, goal, settings, decision, span, total, record,
-                        overwrite, in_place, on_progress,
+                        overwrite, in_place, delta, on_progress,
                     )  # fmt: skip
     on_progress(1.0)
     elapsed = time.monotonic() - began
@@ -162,6 +170,7 @@ def extend_file(
         sample_format=sample_format,
         dry_run=dry_run,
         engine=engine.name,
+        delta=delta,
     )
 
 
@@ -183,6 +192,7 @@ def _render(
     record: Mapping[str, Any],
     overwrite: bool,
     in_place: bool,
+    delta: bool,
     on_progress: Callable[[float], None],
 ) -> _Outcome:
     info = reader.info
@@ -199,19 +209,17 @@ def _render(
         overwrite=overwrite,
         in_place=in_place,
         provenance=record,
-        coding_history=f"A=PCM,F={decision.rate_out},T=audiosr-bridge {__version__}; "
-        f"high band above {decision.cutoff.hz:.0f} Hz generated by {settings.model}",
+        coding_history=coding_history(settings, decision, delta),
         dither_seed=settings.seed,
     ) as writer:
-        resampled = decision.rate_out != info.sample_rate
+        dithers_all = decision.rate_out != info.sample_rate and not delta
 
         def write(parts: Iterator[tuple[Samples, Samples]]) -> None:
             nonlocal done
             for original, high in parts:
-                added = high != 0
-                samples = np.where(added, original + high, original)
-                made = samples if resampled else high  # what has a new fraction of a step
-                writer.write(samples, np.abs(made) > FAINT)
+                samples = high if delta else sum_of(original, high)
+                made = samples if dithers_all else high
+                writer.write(samples, is_heard(made))
                 done += original.shape[1]
                 tell()
 
@@ -222,20 +230,50 @@ def _render(
         return _Outcome(writer.overs, list(writer.notes), writer.backup)
 
 
-def _watched(
-    reader: Reader, info: FileInfo, analysed: Callable[[float], None]
-) -> Iterator[Samples]:
-    done = 0
+def sum_of(original: Samples, high: Samples) -> Samples:
+    """The extended sound; where nothing is added, the original to the bit (−0.0 included)."""
+    return np.where(high != 0, original + high, original)
+
+
+def is_heard(made: Samples) -> NDArray[np.bool_]:
+    """Where something new has a fraction of a step, which integers want dithered."""
+    return np.abs(made) > FAINT
+
+
+def coding_history(settings: Settings, decision: Decision, delta: bool = False) -> str:
+    """The line that a `bext` chunk is given: what was added, and by what."""
+    what = "only the high band" if delta else "high band"
+    return history_line(
+        decision.rate_out, f"{what} above {decision.cutoff.hz:.0f} Hz generated by {settings.model}"
+    )
+
+
+def history_line(sample_rate: int, what: str) -> str:
+    """The line that a `bext` chunk is given, of whatever was done."""
+    return f"A=PCM,F={sample_rate},T=audiosr-bridge {__version__}; {what}"
+
+
+def watched(reader: Reader, tell: Callable[[float], None]) -> Iterator[NDArray[np.float64]]:
+    """The whole sound in blocks; `tell` hears the fraction after each of them."""
+    info, done = reader.info, 0
     for block in reader.blocks(BLOCK_SECONDS * info.sample_rate):
         yield block
         done += block.shape[1]
-        analysed(done / max(info.num_samples, 1))
+        tell(done / max(info.num_samples, 1))
 
 
-def _same_format(info: FileInfo, goal: Path, decision: Decision) -> bool:
+def record_of(settings: Settings, model_sha256: str, decision: Decision) -> dict[str, Any]:
+    """What the file is told about how it was extended."""
+    return {
+        **provenance(settings, model_sha256, decision.cutoff.hz),
+        "gain_law_db": round(decision.gain_db, 3),
+    }
+
+
+def same_format(info: FileInfo, goal: Path, rate_out: int) -> bool:
     """The output would be the input again: same container, same rate."""
     same_kind = goal.suffix.lower() == info.path.suffix.lower()
-    return same_kind and not info.lossy and decision.rate_out == info.sample_rate
+    return same_kind and not info.lossy and rate_out == info.sample_rate
 
 
 def _region_samples(region: tuple[float, float] | None, info: FileInfo) -> tuple[int, int] | None:

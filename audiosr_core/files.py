@@ -324,6 +324,8 @@ class Writer:
         provenance: our record; an earlier one is replaced
         coding_history: a line for the CodingHistory of a `bext` chunk
         dither_seed: the same seed gives the same dither at the same place
+        start: the place of its first sample in the whole sound, where it is an excerpt: its dither
+            and its time reference are those of the whole
         num_samples: how many are expected; chooses RF64 beforehand, corrected at the end
     """
 
@@ -340,6 +342,7 @@ class Writer:
         provenance: Mapping[str, Any] | None = None,
         coding_history: str | None = None,
         dither_seed: int = 0,
+        start: int = 0,
         num_samples: int | None = None,
     ) -> None:
         self.overs = 0
@@ -353,7 +356,7 @@ class Writer:
         self.sample_rate = sample_rate or like.sample_rate
         check_format(self.sample_rate, like.num_channels)
         self._num_channels = like.num_channels
-        self._seed = dither_seed
+        self._seed, self._start = dither_seed, start
         self._peaks = [(0.0, 0)] * like.num_channels
         self._committed = False
         if num_samples is None:
@@ -371,6 +374,7 @@ class Writer:
                 record=None if provenance is None else canonical_json(provenance),
                 coding_history=coding_history,
                 channel_mask=mask,
+                start=start,
             )
             real = Path(os.path.realpath(self.target))
             sink: type[_FlacSink] | type[_PcmSink]
@@ -413,7 +417,8 @@ class Writer:
                 self._sink.write(part)
             else:
                 here = mask[:, i : i + ENCODED_SAMPLES]
-                whole, overs = quantise(part, here, self._coding.bits, self._seed, self.num_samples)
+                place = self._start + self.num_samples
+                whole, overs = quantise(part, here, self._coding.bits, self._seed, place)
                 self.overs += overs
                 self._sink.write(whole)
             self.num_samples += part.shape[1]

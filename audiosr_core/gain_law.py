@@ -104,4 +104,5 @@ def _levels(x: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     if x.shape[1] < SIZE:
         x = np.pad(x, ((0, 0), (0, SIZE - x.shape[1])))
     _, _, power = scipy.signal.spectrogram(x, sample_rate, ("kaiser", 10.0), SIZE, SIZE // 2)
-    return np.asarray(10 * np.log10(np.concatenate(list(power), axis=1) + 1e-40))
+    floor = 1e-37  # a normal float32: a plugin may have set this thread to flush all others to 0
+    return np.asarray(10 * np.log10(np.concatenate(list(power), axis=1) + floor))

@@ -42,6 +42,7 @@ class Report:
     version: str = __version__
     dry_run: bool = False
     engine: str = "in-process"  # or "daemon": the samples are the same
+    delta: bool = False  # only what was added
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -172,7 +172,8 @@ class Stream:
         self._on_step = on_step
         self.num_channels = num_channels
         self.region = region
-        self._received = 0  # input samples so far
+        self._first = 0  # input sample that the first block begins at
+        self._received = 0  # input samples so far, those before it too
         self._blocks: list[Samples] = []  # the latest, as they came
         self._kept: list[Samples] = []  # input from self._kept_from on; joined when a chunk is due
         self._kept_from = self.plan.at(self.plan.slice(0)[0], sample_rate)
@@ -187,6 +188,20 @@ class Stream:
         """Input samples that must follow a sample before it can settle, at most."""
         _, last = self.plan.slice(0)
         return self.plan.at(last, self.plan.rate_in)
+
+    def skip(self) -> tuple[int, int]:
+        """Leave out all chunks before the region; called before the first block, or not at all.
+
+        Returns:
+            the input sample that the first block must begin at, and the output sample that the
+            first piece begins at
+        """
+        plan = self.plan
+        if self.region:
+            self._index = next(iter(plan.chunks_of(*self.region)), 0)
+            self._kept_from = plan.at(plan.slice(self._index)[0], plan.rate_in)
+            self._first = self._received = max(0, self._kept_from)
+        return self._first, plan.at(self._index * plan.stride, plan.rate_out)
 
     def push(self, samples: Samples) -> Samples:
         """Take a block of any size, [channels, samples]; give what has settled."""
@@ -206,8 +221,9 @@ class Stream:
                 f"a block must be [{self.num_channels}, samples], got {list(samples.shape)}"
             )
         check_finite(samples, self._received, self.plan.rate_in)
-        if not self._received:
-            self._kept = [np.zeros((self.num_channels, -self._kept_from), samples.dtype)]
+        if self._received == self._first:
+            silence = max(0, -self._kept_from)
+            self._kept = [np.zeros((self.num_channels, silence), samples.dtype)]
             self._blocks = []
         self._blocks.append(samples.copy())  # the caller may use its block again
         if len(self._blocks) >= JOINED_BLOCKS:
@@ -221,7 +237,7 @@ class Stream:
         if self._flushed:
             raise AudioError("this stream is over; open another")
         self._flushed = True
-        if not self._received:
+        if self._received == self._first:
             return
         plan = self.plan
         total_out = output_length(self._received, plan.rate_in, plan.rate_out)
@@ -233,7 +249,7 @@ class Stream:
         while self._index < count:
             original, high = self._next_chunk()
             size = min(original.shape[1], total_out - done)
-            fade = _at(self._fade[::-1], total_out - len(self._fade) - done, size)
+            fade = fade_at(self._fade[::-1], total_out - len(self._fade) - done, size)
             yield original[:, :size], high[:, :size] * fade
             done += size
 
@@ -259,7 +275,7 @@ class Stream:
         self._tail = made[:, stride:]
         high = made[:, :stride]
         if index * stride < len(self._fade):
-            high = high * _at(self._fade, -index * stride, stride)
+            high = high * fade_at(self._fade, -index * stride, stride)
         if self.region:
             high = self._inside(high, index * stride)
         original = self._original(piece)
@@ -294,7 +310,7 @@ class Stream:
         return resample(piece, plan.rate_in, plan.rate_out)[:, lead : lead + stride]
 
 
-def _at(fade: HighBand, start: int, length: int) -> HighBand:
+def fade_at(fade: HighBand, start: int, length: int) -> HighBand:
     """A fade laid at `start` (may be negative) on a stretch of ones; flat outside it."""
     place = np.clip(np.arange(length) - start, 0, len(fade) - 1)
     return fade[place]

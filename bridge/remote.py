@@ -59,12 +59,14 @@ class RemoteEngine:
 
     def on_file(
         self,
-        info: FileInfo,
+        info: FileInfo | None = None,
         region: tuple[int, int] | None = None,
         dry_run: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> RemoteEngine:
-        """An engine for this file alone; leaving its `with` cancels what is not done.
+        """An engine for this file alone, or for a sound that is in none.
+
+        Leaving its `with` cancels what is not done.
 
         Args:
             on_progress: told how much of the sound is analysed
@@ -217,6 +219,10 @@ class RemoteParts:
     def latency_samples(self) -> int:
         """Input samples that must follow a sample before it can settle, at most."""
         return int(self._job.plan["latency_samples"])
+
+    def skip(self) -> tuple[int, int]:
+        """As `Stream.skip`, but nothing is left out, for the daemon counts from the start."""
+        return 0, 0
 
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, Samples]]:
         """The original and what is to be added, of what settles by this block, piece by piece."""

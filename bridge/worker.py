@@ -199,7 +199,7 @@ class Job:
         check_format(self.sample_rate, self.num_channels)
         if self.published:
             self._check_published()
-        if self.region:
+        if self.region and not self.sent_decision:  # a decision has its rate
             self.settings = keep_rate(self.settings)
         self.expected: int | None = command["source"].get("num_samples")
         self.source: Source = self._open(command["source"])

@@ -17,6 +17,7 @@ from bridge.errors import NoDaemonError
 
 if TYPE_CHECKING:
     from audiosr_core.engine import EngineLike
+    from bridge.client import Priority
 
 Made = TypeVar("Made")
 
@@ -59,14 +60,19 @@ class Place(contextlib.ExitStack):
 
     Args:
         name: what the daemon is told of who asks
+        priority: of what is computed in the daemon
         note: told in one sentence where it was not as the user may think
     """
 
     def __init__(
-        self, where: Where, name: str, note: Callable[[str], None] = lambda text: None
+        self,
+        where: Where,
+        name: str,
+        note: Callable[[str], None] = lambda text: None,
+        priority: Priority = "batch",
     ) -> None:
         super().__init__()
-        self._where, self._name, self._note = where, name, note
+        self._where, self._name, self._note, self._priority = where, name, note, priority
         here = where.daemon is False or (where.chosen and not where.insists)
         found = None if here else self._in_the_daemon()
         self.engine: EngineLike = self._here() if found is None else found
@@ -114,4 +120,4 @@ class Place(contextlib.ExitStack):
             self._note(f"{error}; computing in this process")
             return None
         self.callback(client.close)
-        return RemoteEngine(client)
+        return RemoteEngine(client, priority=self._priority)

@@ -9,6 +9,7 @@ Files go another way, for they can be read twice: `analyse`, then `open`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 import weakref
@@ -33,6 +34,7 @@ from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
     from audiosr_core.engine import EngineLike, Parts
+    from audiosr_core.files import FileInfo
 
 Pieces = Iterator[tuple[Samples, Samples]]
 OnStep = Callable[[], None]
@@ -146,6 +148,32 @@ class SuperResolution(ArrayProcessor):
         if self._engine is not None:
             return self._engine
         return self._opened().engine
+
+    @property
+    def where(self) -> Where:
+        """What was said of where it computes."""
+        return self._where
+
+    @contextlib.contextmanager
+    def on_file(
+        self,
+        info: FileInfo,
+        dry_run: bool,
+        on_progress: Callable[[float], None],
+        engine: EngineLike | None = None,
+    ) -> Iterator[EngineLike]:
+        """Compute for this file alone as long as the `with` lasts; see `EngineLike.on_file`.
+
+        Args:
+            engine: instead of its own
+        """
+        owned = self._engine
+        with (engine or self.engine).on_file(info, None, dry_run, on_progress) as here:
+            self._engine = here
+            try:
+                yield here
+            finally:
+                self._engine = owned
 
     def differences(self) -> dict[str, Any]:
         """The knobs that differ from their defaults, breakpoints as lists."""

@@ -72,6 +72,7 @@ class Target:
     coding: Coding
     record: bytes | None = None  # provenance, canonical JSON
     coding_history: str | None = None
+    start: int = 0  # where it begins in the source, at the new rate
     channel_mask: int = 0  # WAVE_FORMAT_EXTENSIBLE's speakers, if no source chunk says them
 
 

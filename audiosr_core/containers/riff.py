@@ -32,6 +32,7 @@ from audiosr_core.containers.coding import Coding
 from audiosr_core.containers.scaling import (
     Malformed,
     RateChange,
+    moved_bext,
     scale_adtl,
     scale_bext,
     scale_cue,
@@ -56,6 +57,7 @@ _SCALED: dict[bytes, Callable[[bytes, RateChange], bytes]] = {
     b"iXML": scale_ixml,
 }
 _STALE = {b"levl": "the peak envelope", b"MD5 ": "the checksum"}
+_PLACES = (b"cue ", b"plst", b"smpl", b"iXML")  # of the whole sound, not of an excerpt
 
 
 def is_riff(start: bytes) -> bool:
@@ -257,6 +259,10 @@ class RiffLayout:
                 f"chunk '{name}' ({_STALE[chunk.id]}) was left out: it is out of date"
             )
             return None
+        if target.start and chunk.id in _PLACES:
+            name = chunk.id.decode().strip()
+            self.notes.append(f"chunk '{name}' was left out: it speaks of the whole sound")
+            return None
         edited = {b"fmt ", b"fact", b"PEAK", b"bext", *_SCALED}
         if chunk.id not in edited or chunk.body.size > MAX_REWRITTEN_BYTES:
             return Part(chunk.id, chunk.body)
@@ -271,6 +277,8 @@ class RiffLayout:
             if rate.old != rate.new:
                 scale = scale_bext if chunk.id == b"bext" else _SCALED[chunk.id]
                 body = scale(body, rate)
+            if chunk.id == b"bext" and target.start:
+                body = moved_bext(body, target.start)
         except Malformed as error:
             name = chunk.id.decode().strip()
             self.notes.append(f"chunk '{name}' is malformed ({error}) and was kept as it is")

@@ -55,6 +55,15 @@ def scale_bext(body: bytes, rate: RateChange) -> bytes:
     return bytes(out)
 
 
+def moved_bext(body: bytes, num_samples: int) -> bytes:
+    """TimeReference, so much later: that of an excerpt."""
+    if len(body) < 602:
+        raise Malformed("too short")
+    (since_midnight,) = struct.unpack_from("<Q", body, 338)
+    moved = struct.pack("<Q", min(since_midnight + num_samples, 2**64 - 1))
+    return body[:338] + moved + body[346:]
+
+
 def scale_cue(body: bytes, rate: RateChange) -> bytes:
     """dwPosition and dwSampleOffset of each cue point."""
     out = bytearray(body)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,28 @@ class Temporary:
             os.fchown(self._file.fileno(), old.st_uid, old.st_gid)
         with contextlib.suppress(OSError, AttributeError):
             os.fchmod(self._file.fileno(), old.st_mode & 0o7777)
+
+
+def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """These bytes as a file, all of them or none; OutputExistsError if it may not be replaced."""
+    if not overwrite and path.exists():
+        raise exists(path)
+    temporary = Temporary(path)
+    try:
+        temporary.write(data)
+        temporary.publish(replace=overwrite)
+    finally:
+        temporary.discard()
+
+
+def discard_orphans(target: Path) -> None:
+    """Remove what processes that were killed left of a target; nobody may be writing it."""
+    real = Path(os.path.realpath(target))
+    orphan = re.compile(re.escape(f".{real.name[:40]}.") + r"[0-9a-f]{8}\.part")
+    with contextlib.suppress(OSError):
+        for one in real.parent.iterdir():
+            if orphan.fullmatch(one.name):
+                one.unlink()
 
 
 def exists(path: Path) -> OutputExistsError:

@@ -110,7 +110,7 @@ def compare_files(
         residual_db = null.finish()
         offset = _offset(first, second, min(below_hz, 0.45 * min(rates)))
         if png is not None:
-            pictures = [_picture(f) for f in (first, second)]
+            pictures = [picture_of(f) for f in (first, second)]
             draw(pictures[0], pictures[1], cutoff_hz, png, title=f"{a.name}  →  {b.name}",
                  names=(a.name, b.name))  # fmt: skip
         facts = (_facts(a, first), _facts(b, second))
@@ -158,8 +158,7 @@ def _measure(
     if second.info.num_samples < MIN_NULL_FILTERS * null.num_taps:
         null = NullMeter(rate, below_hz, num_channels)
     lsd = _Means()
-    pieces = _together(_at_rate(first, rate), second.blocks(BLOCK), round(PIECE_SECONDS * rate))
-    for x, y in pieces:
+    for x, y in side_by_side(first, second, round(PIECE_SECONDS * rate)):
         null.push(x, y)
         if x.shape[1] >= MIN_PIECE:
             ssr = lsd_ssr_bands(x, y, rate, cutoff_hz or 0.0, skip_silent=True)
@@ -181,6 +180,12 @@ def _opened(path: Path) -> Iterator[Reader]:
         if file.info.num_samples == 0:
             raise AudioError(f"a sound is needed to compare, but {path} holds no samples")
         yield file
+
+
+def side_by_side(first: Reader, second: Reader, size: int) -> Iterator[tuple[Array, Array]]:
+    """Both sounds at the rate of the second, `size` samples at a time, until one ends."""
+    blocks = _at_rate(first, second.info.sample_rate)
+    return _together(blocks, second.blocks(BLOCK), size)
 
 
 def _at_rate(file: Reader, rate: int) -> Iterator[Array]:
@@ -257,7 +262,9 @@ def _excerpt(file: Reader, start_seconds: float) -> Array:
     )
 
 
-def _picture(file: Reader) -> Spectrogram:
+def picture_of(file: Reader) -> Spectrogram:
+    """The whole sound as a spectrogram."""
+
     def read(start: int, count: int) -> Samples:
         return _read(file, start, count)
 

@@ -8,7 +8,7 @@ Matplotlib (extra `plots`) is imported when a figure is drawn, never before, and
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ CHANGE_DB = 60.0  # the difference panel's colours end here
 
 INK = "#1b1f24"
 ORIGINAL_INK = "#30363d"
-EXTENDED_INK = "#c2410c"
+INKS = ("#c2410c", "#2563eb", "#15803d", "#9333ea", "#b45309")  # of what was made of it
 CUTOFF_INK = "#0b7285"
 
 
@@ -56,17 +56,19 @@ class Spectrogram:
         return _db(self.power.mean(axis=1))
 
 
-def spectrogram(read: Read, num_samples: int, sample_rate: int) -> Spectrogram:
+def spectrogram(
+    read: Read, num_samples: int, sample_rate: int, window_seconds: float = WINDOW_SECONDS
+) -> Spectrogram:
     """Look at a sound through `read`, in order, a few frames at a time."""
     if num_samples < 1:
         raise AudioError("a spectrogram needs at least one sample, got an empty sound")
-    window = max(16, round(WINDOW_SECONDS * sample_rate))
+    window = max(16, round(window_seconds * sample_rate))
     duration = num_samples / sample_rate
-    columns = int(np.clip(duration / (WINDOW_SECONDS / 8), 1, COLUMNS))  # not of the rate
+    columns = int(np.clip(duration / (window_seconds / 8), 1, COLUMNS))  # not of the rate
     taper = signal.get_window("hann", window)
     scale = 2 / taper.sum()
     stretch = num_samples / columns
-    frames = int(np.clip(round(duration / columns / (WINDOW_SECONDS / 2)), 1, FRAMES_PER_COLUMN))
+    frames = int(np.clip(round(duration / columns / (window_seconds / 2)), 1, FRAMES_PER_COLUMN))
     power = np.zeros((window // 2 + 1, columns))
     for column in range(columns):
         for frame in range(frames):
@@ -110,40 +112,53 @@ def draw(
     names: tuple[str, str] = ("Original", "Extended"),
 ) -> None:
     """Four panels in one PNG: both spectrograms in the same colours, difference, spectra."""
-    figure_module, canvas_module = _matplotlib()
-    figure = figure_module.Figure(figsize=(15, 9), dpi=120, layout="constrained", facecolor="white")
-    canvas_module.FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=15, fontweight="bold", color=INK)
+    figure = new_figure(15, 9, title)
     (first, third), (second, fourth) = figure.subplots(2, 2)
-    top_db = 10 * np.ceil(max(original.db.max(), extended.db.max()) / 10)
-    floor_db = max(FLOOR_DB, top_db - 100)
+    floor_db, top_db = colour_range(original, extended)
     top_hz = max(original.sample_rate, extended.sample_rate) / 2
 
     image: Any = None
     for axes, picture, name in ((first, original, names[0]), (second, extended, names[1])):
-        image = _paint(axes, picture, picture.db, "magma_r", floor_db, top_db)
-        _label(axes, f"{name}, {picture.sample_rate / 1000:g} kHz", top_hz, picture.duration)
+        image = paint(axes, picture, picture.db, "magma_r", floor_db, top_db)
+        label(axes, f"{name}, {picture.sample_rate / 1000:g} kHz", top_hz, picture.duration)
     figure.colorbar(image, ax=[first, second], label="Level, dB re full-scale sine", pad=0.01)
 
     change, shown = _change_db(original, extended, floor_db)
-    image = _paint(third, shown, change, "RdBu_r", -CHANGE_DB, CHANGE_DB)
-    _label(third, f"Difference: {names[1]} − {names[0]}", top_hz, shown.duration)
+    image = paint(third, shown, change, "RdBu_r", -CHANGE_DB, CHANGE_DB)
+    label(third, f"Difference: {names[1]} − {names[0]}", top_hz, shown.duration)
     figure.colorbar(image, ax=third, label="Change, dB", pad=0.01, extend="both")
 
-    _spectra(fourth, original, extended, names, floor_db, top_hz)
+    long_term(fourth, {names[0]: original, names[1]: extended})
     if cutoff_hz is not None:
         for axes in (first, second, third):
-            _mark(axes.axhline, cutoff_hz)
-        _mark(fourth.axvline, cutoff_hz, f"Cutoff, {cutoff_hz / 1000:.2f} kHz")
+            mark(axes.axhline, cutoff_hz)
+        mark(fourth.axvline, cutoff_hz, f"Cutoff, {cutoff_hz / 1000:.2f} kHz")
         first.text(
             0.995, cutoff_hz / 1000 / (top_hz / 1000), f"cutoff {cutoff_hz / 1000:.2f} kHz ",
             transform=first.transAxes, ha="right", va="bottom", color=CUTOFF_INK, fontsize=10,
         )  # fmt: skip
-    fourth.legend(loc="upper right", frameon=True, framealpha=0.9, fontsize=10)
+    legend(fourth)
     try:
         figure.savefig(path, format="png")
     except OSError as error:
         raise FileError(f"the picture cannot be written to {path}: {error.strerror}") from error
+
+
+def new_figure(width: float, height: float, title: str) -> Any:
+    """An empty figure of so many inches, that needs no display."""
+    figure_module, canvas_module = _matplotlib()
+    figure = figure_module.Figure(
+        figsize=(width, height), dpi=120, layout="constrained", facecolor="white"
+    )
+    canvas_module.FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=15, fontweight="bold", color=INK)
+    return figure
+
+
+def colour_range(*pictures: Spectrogram) -> tuple[float, float]:
+    """dB from and to: the same colours for all of them."""
+    top_db = float(10 * np.ceil(max(picture.db.max() for picture in pictures) / 10))
+    return max(FLOOR_DB, top_db - 100), top_db
 
 
 def _matplotlib() -> tuple[Any, Any]:
@@ -159,9 +174,10 @@ def _matplotlib() -> tuple[Any, Any]:
         ) from error
 
 
-def _paint(
+def paint(
     axes: Any, picture: Spectrogram, values: Array, colours: str, low: float, high: float
 ) -> Any:
+    """Values of a spectrogram's shape, as an image."""
     extent = (0, picture.duration, 0, picture.hz[-1] / 1000)
     return axes.imshow(
         _thinned(values), origin="lower", aspect="auto", extent=extent, cmap=colours, vmin=low,
@@ -169,33 +185,36 @@ def _paint(
     )  # fmt: skip
 
 
-def _label(axes: Any, title: str, top_hz: float, duration: float) -> None:
+def label(axes: Any, title: str, top_hz: float, duration: float) -> None:
+    """Title, units and limits of a spectrogram."""
     axes.set_title(title, loc="left", fontsize=12, color=INK)
     axes.set(xlabel="Time, s", ylabel="Frequency, kHz", xlim=(0, duration), ylim=(0, top_hz / 1000))
     axes.set_facecolor("#f1f3f5")  # above a lower Nyquist frequency: no data, not silence
 
 
-def _spectra(
-    axes: Any,
-    original: Spectrogram,
-    extended: Spectrogram,
-    names: tuple[str, str],
-    floor_db: float,
-    top_hz: float,
-) -> None:
-    for picture, name, ink, width in (
-        (extended, names[1], EXTENDED_INK, 1.4),
-        (original, names[0], ORIGINAL_INK, 1.0),
-    ):
-        axes.plot(picture.hz / 1000, picture.long_term_db, color=ink, lw=width, label=name)
+def long_term(axes: Any, pictures: Mapping[str, Spectrogram]) -> None:
+    """Long-term spectra in one picture; the first is the original, and drawn on top."""
+    floor_db, _ = colour_range(*pictures.values())
+    inks = [ORIGINAL_INK, *INKS]
+    for place, (name, picture) in enumerate(pictures.items()):
+        axes.plot(
+            picture.hz / 1000, picture.long_term_db, color=inks[place % len(inks)], label=name,
+            lw=1.4 if place else 1.0, zorder=2 if place else 3,
+        )  # fmt: skip
+    top_hz = max(picture.sample_rate for picture in pictures.values()) / 2
     axes.set_title("Long-term spectrum, mean power over time", loc="left", fontsize=12, color=INK)
     axes.set(xlabel="Frequency, kHz", ylabel="Level per 12.5 Hz bin, dB", xlim=(0, top_hz / 1000))
-    lowest = min(original.long_term_db.min(), extended.long_term_db.min())
+    lowest = min(picture.long_term_db.min() for picture in pictures.values())
     axes.set_ylim(bottom=max(lowest, floor_db - 20) - 5)
     axes.grid(color="#dee2e6", lw=0.6)
 
 
-def _mark(line: Callable[..., Any], cutoff_hz: float, label: str | None = None) -> None:
+def legend(axes: Any) -> None:
+    axes.legend(loc="upper right", frameon=True, framealpha=0.9, fontsize=10)
+
+
+def mark(line: Callable[..., Any], cutoff_hz: float, label: str | None = None) -> None:
+    """The cutoff, dashed; `line` is an axes' axhline or axvline."""
     line(cutoff_hz / 1000, color=CUTOFF_INK, lw=1.4, ls=(0, (6, 3)), label=label)
 
 

@@ -36,6 +36,14 @@ def parse_region(text: str) -> tuple[float, float]:
     return start, end
 
 
+def parse_moment(text: str) -> float:
+    """A point in seconds, or as mm:ss.s or hh:mm:ss; RegionError says how to write it."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(_NUMBER.fullmatch(part) and len(part) < 20 for part in parts):
+        raise RegionError(f"a point is seconds or mm:ss.s, such as 83 or 1:23.5, got {text!r}")
+    return _seconds(parts)
+
+
 def _halves(text: str) -> list[list[str]]:
     parts = text.split(":")
     half, odd = divmod(len(parts), 2)

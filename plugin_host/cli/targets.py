@@ -75,11 +75,16 @@ def plan_targets(
             )
         taken[real] = source
     if folder is not None and make and taken:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot make the folder {folder}: {error.strerror}") from error
+        make_folder(folder)
     return targets
+
+
+def make_folder(folder: Path) -> None:
+    """A folder and those above it, where they are missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _named(source: Path, folder: Path | None, name: Namer) -> Path | FileError:

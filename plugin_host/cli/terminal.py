@@ -45,7 +45,7 @@ def note(text: str) -> None:
 
 def emit(value: dict[str, Any]) -> None:
     """One JSON object on one line of standard output."""
-    write(json.dumps(_finite(value), default=str))
+    write(json.dumps(finite(value), default=str))
 
 
 def write(text: str) -> None:
@@ -68,14 +68,14 @@ def printable(text: str) -> str:
                    for c in text)  # fmt: skip
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from audiosr_core.errors import UsageError
 from plugin_host.cli.terminal import emit, write
 
 
@@ -25,17 +27,56 @@ def compare(
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw both spectrograms here.")
     ] = None,
+    joins: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw how the chunks of B meet; bad joins stand out."),
+    ] = None,
+    stride: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            help="From one chunk to the next, for --joins where B has no record of it.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
-    """Compare two files: residual below the crossover, distance, level, length."""
+    """Compare two files: residual below the crossover, distance, level, length, joins."""
     from audiosr_core.evaluation.compare import compare_files
 
+    if stride is not None and joins is None:
+        raise UsageError("--stride says where the joins are; give --joins too")
     found = compare_files(original, extended, cutoff_hz=cutoff, png=png).as_dict()
+    if joins is not None:
+        found["joins"] = _inspect(original, extended, cutoff, stride, joins)
     if json:
         emit(found)
         return
     for line in _lines(found):
         write(line)
+
+
+def _inspect(
+    original: Path, extended: Path, cutoff: float | None, stride: float | None, png: Path
+) -> dict[str, Any]:
+    """The joins of the extended file, drawn; those that show, and what they are measured by."""
+    from audiosr_core.containers.temporary import write_whole
+    from audiosr_core.files import Reader, provenance_of
+    from plugin_host.pictures import draw_joins, inspect_joins, joins_of
+
+    with Reader(original) as first, Reader(extended) as second:
+        places = joins_of(extended, first.info.sample_rate, stride)
+        found = inspect_joins(first, second, places)
+        record = provenance_of(extended) or {}
+        from_hz = cutoff or float(record.get("cutoff_hz", 0.0))
+        picture = draw_joins(found, first, second, from_hz, f"Joins of {extended.name}")
+    write_whole(png, picture, overwrite=True)
+    return {
+        "count": len(found.joins),
+        "limits": found.limits,
+        "showing": [asdict(join) for join in found.showing],
+        "png": str(png),
+    }
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -61,6 +102,14 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"length: {'the same' if found['same_length'] else 'NOT the same'}"
     if found["png"] is not None:
         yield f"picture: {found['png']}"
+    if "joins" in found:
+        joins = found["joins"]
+        yield f"joins: {joins['count']}, of which {len(joins['showing'])} show: {joins['png']}"
+        for join in joins["showing"]:
+            yield (
+                f"  {join['start']:.2f} s: {', '.join(join['found'])} (step {join['step']:.1f} dB,"
+                f" bulge {join['bulge']:.1f} dB, spike {join['spike']:.1f})"
+            )
 
 
 def _number(value: float | str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.region import parse_region
-from plugin_host.cli.targets import check_distinct, plan_targets
+from plugin_host.cli.targets import Namer, check_distinct, plan_targets
 from plugin_host.cli.terminal import emit, interrupted, note, printable, say
 from plugin_host.place import Place, Where
 
@@ -38,6 +39,8 @@ class Request:
     json: bool
     quiet: bool
     where: Where
+    delta: bool = False
+    html: Path | None = None
 
 
 def extend(
@@ -72,6 +75,16 @@ def extend(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
     ] = False,
+    delta: Annotated[
+        bool,
+        typer.Option(
+            "--delta", help="Write only what is added: with the original it makes the extended."
+        ),
+    ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page with facts and pictures of every file."),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a file on standard output.")
     ] = False,
@@ -114,6 +127,8 @@ def extend(
         overwrite=overwrite,
         in_place=in_place,
         dry_run=dry_run,
+        delta=delta,
+        html=html,
         json=json,
         quiet=quiet,
         where=Where(device, precision, daemon, connection),
@@ -124,16 +139,24 @@ def extend(
     raise typer.Exit(extend_all(inputs, output, request))
 
 
-def extend_all(sources: Sequence[Path], output: str | None, request: Request) -> int:
-    """Extend each file; one that fails stops no other. Returns the exit code."""
+def extend_all(
+    sources: Sequence[Path], output: str | None, request: Request, name: Namer | None = None
+) -> int:
+    """Extend each file; one that fails stops no other. Returns the exit code.
+
+    Args:
+        name: what becomes of a source's name; None for the usual
+    """
     from audiosr_core.extend_file import default_target
 
     targets: list[Path | FileError | None]
     if request.in_place:
         targets = [None] * len(sources)
     else:
-        targets = [*plan_targets(sources, output, default_target, make=not request.dry_run)]
+        namer = name or partial(default_target, word="delta" if request.delta else "extended")
+        targets = [*plan_targets(sources, output, namer, make=not request.dry_run)]
     failures: list[int] = []
+    reports: list[dict[str, Any]] = []
     with (
         Place(request.where, "audiosr-bridge extend", note) as place,
         bars(request.quiet) as progress,
@@ -156,13 +179,19 @@ def extend_all(sources: Sequence[Path], output: str | None, request: Request) ->
                 if interrupted.is_set():
                     raise KeyboardInterrupt from error
                 failures.append(error.exit_code)
+                reports.append({"input": str(source), "error": str(error)})
                 tell_failure(source, error, request.json)
             else:
+                reports.append(report)
                 _tell_report(report, request)
             progress.remove_task(task)
             progress.update(batch, completed=done + 1)
     if len(sources) > 1 and failures:
         say(f"{len(failures)} of {len(sources)} files failed")
+    if request.html is not None:
+        from plugin_host.cli.batch_page import write_batch_page
+
+        write_batch_page(request.html, reports)
     return exit_code(failures, len(sources))
 
 
@@ -180,6 +209,7 @@ def _extend_one(
             overwrite=request.overwrite,
             in_place=request.in_place,
             dry_run=request.dry_run,
+            delta=request.delta,
             on_progress=tell,
             engine=engine,
         ).as_dict()
