@@ -10,6 +10,17 @@ import typer
 
 from bridge.jobs import ANALYSIS
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    Json,
+    OutputFolder,
+    Overwrite,
+    Precision,
+    Preset,
+    Quiet,
+)
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.targets import make_folder, output_folder
 from plugin_host.cli.terminal import emit, note, printable, say
@@ -23,10 +34,7 @@ def ab(
         Path,
         typer.Argument(metavar="FILE", readable=False, help="A sound file; with --open, a key."),
     ],
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Without it, beside the input."),
-    ] = None,
+    output: OutputFolder = None,
     blind: Annotated[
         bool,
         typer.Option("--blind", help="Call them X and Y; only a key file knows which is which."),
@@ -34,32 +42,14 @@ def ab(
     open: Annotated[
         bool, typer.Option("--open", help="Say what the key file of a blind pair knows.")
     ] = False,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs, here."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes, here."),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon or in this process; without either, in one that runs.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The daemon of this connection file.")
-    ] = None,
+    preset: Preset = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Write the original and the extended sound as a pair of equal loudness."""

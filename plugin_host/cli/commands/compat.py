@@ -15,6 +15,7 @@ from audiosr_core.errors import AudioSRError, FileError, UsageError
 from audiosr_core.settings import Settings
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.commands.extend import Request, extend_all
+from plugin_host.cli.flags import JsonLines, Quiet
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct, plan_targets
 from plugin_host.cli.terminal import emit, interrupted, note, printable, say
@@ -87,10 +88,8 @@ def compat(
             help="The published pipeline as it is: one channel, a peak of 0.5, 16 bits.",
         ),
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
     daemon: Annotated[
         bool | None,
         typer.Option(

@@ -14,6 +14,20 @@ from audiosr_core.errors import AudioSRError, DeviceError, FileError, UsageError
 from audiosr_core.settings import Settings
 from bridge.jobs import ANALYSIS
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    DryRun,
+    InPlace,
+    JsonLines,
+    Output,
+    Overwrite,
+    Precision,
+    Preset,
+    Quiet,
+    Sources,
+)
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.region import parse_region
@@ -44,23 +58,9 @@ class Request:
 
 
 def extend(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN...", readable=False, help="Sound files.")
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT|DIR",
-            help="A file; or a folder: an existing one, a name ending in /, or many inputs."
-            " Without it, a new file beside each input.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
+    inputs: Sources,
+    output: Output = None,
+    preset: Preset = None,
     region: Annotated[
         str | None,
         typer.Option(
@@ -68,13 +68,9 @@ def extend(
             help="Extend only this region, in seconds or mm:ss.s; all else stays as it is.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace the input; a backup is kept beside it.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
-    ] = False,
+    overwrite: Overwrite = False,
+    in_place: InPlace = False,
+    dry_run: DryRun = False,
     delta: Annotated[
         bool,
         typer.Option(
@@ -85,39 +81,12 @@ def extend(
         Path | None,
         typer.Option(metavar="FILE", help="Write a page with facts and pictures of every file."),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|cuda[:N]|mps",
-            help="Where a large model runs, in this process (default: auto).",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16|fp16",
-            help="In which numbers it computes, in this process (default: auto).",
-        ),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon, which is started if need be, or in this process."
-            " Without either, in the daemon if it runs; the samples are the same.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Compute in the daemon of this connection file, anywhere."
-        ),
-    ] = None,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Restore the missing high band of sound files."""

@@ -25,6 +25,19 @@ from audiosr_core.errors import (
     UsageError,
 )
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    DryRun,
+    InPlace,
+    JsonLines,
+    Output,
+    Overwrite,
+    Precision,
+    Quiet,
+    Sources,
+)
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct, plan_targets
 from plugin_host.cli.terminal import emit, finite, interrupted, note, printable, say
@@ -63,19 +76,8 @@ class Request:
 
 def render(
     chain: Annotated[Path, typer.Argument(metavar="CHAIN.toml", help="What to do, step by step.")],
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN...", readable=False, help="Sound files.")
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT|DIR",
-            help="A file; or a folder: an existing one, a name ending in /, or many inputs."
-            " Without it, a new file beside each input.",
-        ),
-    ] = None,
+    inputs: Sources,
+    output: Output = None,
     tail: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="How much of what sounds on after the end is kept."),
@@ -83,52 +85,21 @@ def render(
     no_dither: Annotated[
         bool, typer.Option("--no-dither", help="Round to integers, without dither.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace the input; a backup is kept beside it.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
+    overwrite: Overwrite = False,
+    in_place: InPlace = False,
+    dry_run: DryRun = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All reports as one JSON file.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All reports as a page to look at.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|cuda[:N]|mps",
-            help="Where a large model runs, in this process (default: auto).",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16|fp16",
-            help="In which numbers it computes, in this process (default: auto).",
-        ),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon, which is started if need be, or in this process."
-            " Without either, in the daemon if it runs; the samples are the same.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Compute in the daemon of this connection file, anywhere."
-        ),
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
 ) -> None:
     """Render files through a chain: their length, format and metadata are kept."""
     if in_place and output is not None:

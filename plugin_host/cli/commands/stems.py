@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 from audiosr_core.errors import ModelError, UsageError
 from audiosr_core.settings import Settings
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import Connection, Device, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code
 from plugin_host.cli.terminal import emit, note, printable, say
@@ -76,25 +77,16 @@ def stems(
         str | None,
         typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster that runs."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
+    preset: Preset = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a song on standard output.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes."),
-    ] = None,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
     daemon: Annotated[
         bool | None,
         typer.Option(
@@ -103,10 +95,7 @@ def stems(
             show_default=False,
         ),
     ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Compute in the daemon of this connection file."),
-    ] = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Restore the missing high band of stems, so that they still sum to the mix."""
