@@ -121,10 +121,6 @@ def compat(
         note("sounds of any length are extended as one; --chunking is for --compat-exact")
     request = Request(
         settings=knobs,
-        region=None,
-        overwrite=False,
-        in_place=False,
-        dry_run=False,
         json=json,
         quiet=quiet,
         where=Where(None if device == "auto" else device, None, daemon),

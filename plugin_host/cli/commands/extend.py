@@ -46,15 +46,15 @@ class Request:
     """What all files of one call share."""
 
     settings: Settings
-    region: tuple[float, float] | None  # seconds
-    overwrite: bool
-    in_place: bool
-    dry_run: bool
-    json: bool
-    quiet: bool
     where: Where
+    region: tuple[float, float] | None = None  # seconds
+    overwrite: bool = False
+    in_place: bool = False
+    dry_run: bool = False
     delta: bool = False
     html: Path | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 def extend(

@@ -57,10 +57,7 @@ def watch(
 
     request = Request(
         settings=settings_of(preset, knobs),
-        region=None,
         overwrite=True,
-        in_place=False,
-        dry_run=False,
         json=json,
         quiet=quiet,
         where=Where(device, precision, daemon, connection),
