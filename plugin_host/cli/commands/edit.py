@@ -22,6 +22,7 @@ from bridge.jobs import ANALYSIS
 from bridge.log import logging_to
 from bridge.runtime_dir import state_folder
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.batch import in_our_words
 from plugin_host.cli.flags import Connection, Daemon, Device, JsonLines, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
@@ -130,7 +131,8 @@ def edit_all(files: Sequence[Path], request: Request, screen: Screen) -> int:
     with screen.run(lambda: Place(request.where, "audiosr-bridge edit", note)) as place:
         for file in files:
             try:
-                _edit_one(file, request, screen, place)
+                with in_our_words(file):
+                    _edit_one(file, request, screen, place)
             except CancelledError:
                 raise
             except AudioSRError as error:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiosr_core.errors import AudioSRError, DeviceError, FileError, UsageError
+from audiosr_core.errors import FileError, UsageError
 from audiosr_core.settings import Settings
 from bridge.jobs import ANALYSIS
-from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.batch import Report, Tell, for_each
 from plugin_host.cli.flags import (
     Connection,
     Daemon,
@@ -29,10 +29,9 @@ from plugin_host.cli.flags import (
     Sources,
 )
 from plugin_host.cli.knobs import settings_of
-from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import Namer, check_distinct, plan_targets
-from plugin_host.cli.terminal import emit, interrupted, note, printable, say
+from plugin_host.cli.terminal import emit, note, say
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
@@ -118,58 +117,31 @@ def extend_all(
     """
     from audiosr_core.extend_file import default_target
 
-    targets: list[Path | FileError | None]
-    if request.in_place:
-        targets = [None] * len(sources)
-    else:
+    targets: list[Path | FileError] = [*sources]
+    if not request.in_place:
         namer = name or partial(default_target, word="delta" if request.delta else "extended")
-        targets = [*plan_targets(sources, output, namer, make=not request.dry_run)]
-    failures: list[int] = []
-    reports: list[dict[str, Any]] = []
-    with (
-        Place(request.where, "audiosr-bridge extend", note) as place,
-        bars(request.quiet) as progress,
-    ):
-        batch = progress.add_task(
-            "all", total=len(sources), visible=len(sources) > 1, left=Left(0.0)
+        targets = plan_targets(sources, output, namer, make=not request.dry_run)
+    with Place(request.where, "audiosr-bridge extend", note) as place:
+        reports, code = for_each(
+            sources,
+            targets,
+            partial(_extend_one, request=request, place=place),
+            partial(_tell_report, request=request),
+            json=request.json,
+            quiet=request.quiet,
+            since=ANALYSIS,
         )
-        for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            task = progress.add_task(printable(source.name), total=1.0, left=Left(ANALYSIS))
-
-            def tell(fraction: float, task: Any = task, done: int = done) -> None:
-                progress.update(task, completed=fraction)
-                progress.update(batch, completed=done + fraction)
-
-            try:
-                if isinstance(target, FileError):
-                    raise target
-                report = _extend_one(source, target, request, tell, place)
-            except AudioSRError as error:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from error
-                failures.append(error.exit_code)
-                reports.append({"input": str(source), "error": str(error)})
-                tell_failure(source, error, request.json)
-            else:
-                reports.append(report)
-                _tell_report(report, request)
-            progress.remove_task(task)
-            progress.update(batch, completed=done + 1)
-    if len(sources) > 1 and failures:
-        say(f"{len(failures)} of {len(sources)} files failed")
     if request.html is not None:
         from plugin_host.cli.batch_page import write_batch_page
 
         write_batch_page(request.html, reports)
-    return exit_code(failures, len(sources))
+    return code
 
 
-def _extend_one(
-    source: Path, target: Path | None, request: Request, tell: Any, place: Place
-) -> dict[str, Any]:
+def _extend_one(source: Path, target: Path, tell: Tell, request: Request, place: Place) -> Report:
     from audiosr_core.extend_file import extend_file
 
-    def extended(engine: EngineLike) -> dict[str, Any]:
+    def extended(engine: EngineLike) -> Report:
         return extend_file(
             source,
             target,
@@ -183,15 +155,10 @@ def _extend_one(
             engine=engine,
         ).as_dict()
 
-    try:
-        return place.attempt(extended)
-    except MemoryError as error:
-        raise DeviceError("there is not enough memory; close other programs and retry") from error
-    except OSError as error:
-        raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
+    return place.attempt(extended)
 
 
-def _tell_report(report: dict[str, Any], request: Request) -> None:
+def _tell_report(report: Report, request: Request) -> None:
     if not request.quiet:
         say(_sentence(report))
         for text in filter(None, dict.fromkeys([report.get("note"), *(report.get("notes") or ())])):
@@ -202,7 +169,7 @@ def _tell_report(report: dict[str, Any], request: Request) -> None:
         emit(report)
 
 
-def _sentence(report: dict[str, Any]) -> str:
+def _sentence(report: Report) -> str:
     """What was done to one file, on one line."""
     if not report["extended"]:
         what = "nothing to add"
@@ -218,7 +185,7 @@ def _sentence(report: dict[str, Any]) -> str:
     return f"{report['input']} {arrow} {report['output']}: {what}, {rate} Hz{took}"
 
 
-def _overs(report: dict[str, Any]) -> str:
+def _overs(report: Report) -> str:
     """What became of samples over full scale, and what to do about it."""
     count = f"{report['overs']} samples are over full scale"
     if report["sample_format"] in _KEEPS_OVERS:

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -20,11 +20,10 @@ from audiosr_core.containers.temporary import write_whole
 from audiosr_core.errors import (
     EXIT_INTERRUPTED,
     AudioSRError,
-    DeviceError,
     FileError,
     UsageError,
 )
-from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.batch import Report, Tell, for_each
 from plugin_host.cli.flags import (
     Connection,
     Daemon,
@@ -38,9 +37,8 @@ from plugin_host.cli.flags import (
     Quiet,
     Sources,
 )
-from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct, plan_targets
-from plugin_host.cli.terminal import emit, finite, interrupted, note, printable, say
+from plugin_host.cli.terminal import emit, finite, note, say
 from plugin_host.errors import PluginError
 from plugin_host.place import Place, Where
 
@@ -52,9 +50,6 @@ if TYPE_CHECKING:
 STALL_SECONDS = 900.0  # a process that tells nothing for so long does nothing
 LOOK_SECONDS = 0.2  # between two looks at its progress
 STOP_SECONDS = 10.0
-
-Tell = Callable[[float], None]
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -125,46 +120,21 @@ def render_all(sources: Sequence[Path], output: str | None, request: Request) ->
     """Render each file; one that fails stops no other. Returns the exit code."""
     from audiosr_core.extend_file import default_target
 
-    targets: list[Path | FileError]
-    if request.in_place:
-        targets = [*sources]
-    else:
+    targets: list[Path | FileError] = [*sources]
+    if not request.in_place:
         name = functools.partial(default_target, word="rendered")
         targets = plan_targets(sources, output, name, make=not request.dry_run)
-    failures: list[int] = []
-    reports: list[Report] = []
-    with _renderer(request) as renderer, bars(request.quiet) as progress:
-        batch = progress.add_task(
-            "all", total=len(sources), visible=len(sources) > 1, left=Left(0.0)
+    with _renderer(request) as renderer:
+        reports, code = for_each(
+            sources,
+            targets,
+            renderer.render,
+            functools.partial(_tell_report, request=request),
+            json=request.json,
+            quiet=request.quiet,
         )
-        for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            task = progress.add_task(printable(source.name), total=1.0, left=Left(0.0))
-
-            def tell(fraction: float, task: Any = task, done: int = done) -> None:
-                progress.update(task, completed=fraction)
-                progress.update(batch, completed=done + fraction)
-
-            try:
-                if isinstance(target, FileError):
-                    raise target
-                made = renderer.render(source, target, tell)
-            except AudioSRError as error:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from error
-                failures.append(error.exit_code)
-                reports.append(
-                    {"input": str(source), "error": str(error), "exit_code": error.exit_code}
-                )
-                tell_failure(source, error, request.json)
-            else:
-                reports.append(made)
-                _tell_report(made, request)
-            progress.remove_task(task)
-            progress.update(batch, completed=done + 1)
-    if len(sources) > 1 and failures:
-        say(f"{len(failures)} of {len(sources)} files failed")
     _write_reports(reports, request)
-    return exit_code(failures, len(sources))
+    return code
 
 
 # ---- where files are rendered
@@ -236,14 +206,7 @@ class _Here:
                 engine=engine,
             ).as_dict()
 
-        try:
-            return rendered(None) if self._place is None else self._place.attempt(rendered)
-        except MemoryError as error:
-            raise DeviceError(
-                "there is not enough memory; close other programs and retry"
-            ) from error
-        except OSError as error:
-            raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
+        return rendered(None) if self._place is None else self._place.attempt(rendered)
 
 
 def _place(chain: Chain, where: Where) -> Place | None:
