@@ -132,9 +132,12 @@ def extend_all(
             since=ANALYSIS,
         )
     if request.html is not None:
-        from plugin_host.cli.batch_page import write_batch_page
+        from plugin_host.cli import pages
+        from plugin_host.page import write_page
 
-        write_batch_page(request.html, reports)
+        done = sum("error" not in report for report in reports)
+        whole = len(reports) if done == len(reports) else f"{done} of {len(reports)}"
+        write_page(request.html, f"{whole} files extended", [*map(pages.extended, reports)])
     return code
 
 

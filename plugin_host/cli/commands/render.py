@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -45,7 +45,6 @@ from plugin_host.place import Place, Where
 if TYPE_CHECKING:
     from audiosr_core.engine import EngineLike
     from plugin_host.chain import Chain
-    from plugin_host.page import Item
 
 STALL_SECONDS = 900.0  # a process that tells nothing for so long does nothing
 LOOK_SECONDS = 0.2  # between two looks at its progress
@@ -371,7 +370,7 @@ def _sentence(report: Report) -> str:
     return f"{report['input']} {arrow} {report['output']}: {', '.join(told)}; {facts['took']}"
 
 
-def _facts(report: Report) -> dict[str, str]:
+def _facts(report: Mapping[str, Any]) -> dict[str, str]:
     """What people want to know, in words."""
     arrow = " -> "
     lufs = [report["loudness_before_lufs"], report["loudness_after_lufs"]]
@@ -395,34 +394,8 @@ def _write_reports(reports: Sequence[Report], request: Request) -> None:
         text = json_text.dumps(finite({"chain": request.chain, "files": reports}), default=str)
         write_whole(request.report, text.encode() + b"\n", overwrite=True)
     if request.html is not None:
+        from plugin_host.cli import pages
         from plugin_host.page import write_page
 
-        items = [_item(report) for report in reports]
+        items = [pages.rendered(report, _facts) for report in reports]
         write_page(request.html, f"Rendered through {request.chain.name}", items)
-
-
-def _item(report: Report) -> Item:
-    from plugin_host.page import Item
-
-    if "error" in report:
-        return Item(report["input"], {"error": report["error"]})
-    pictures, notes = [], list(report["notes"])
-    if not report["dry_run"] and report["num_samples"]:
-        try:
-            pictures.append(_picture(report))
-        except AudioSRError as error:  # no library for pictures, or a file that has gone
-            notes.append(str(error))
-    return Item(report["output"], _facts(report), pictures, notes)
-
-
-def _picture(report: Report) -> bytes:
-    from audiosr_core.evaluation.compare import picture_of
-    from audiosr_core.files import Reader
-    from plugin_host.pictures import grid
-
-    found = {}
-    before = report["backup"] or report["input"]
-    for name, path in {"before": before, "after": report["output"]}.items():
-        with Reader(path) as reader:
-            found[name] = picture_of(reader)
-    return grid(found, report["cutoff_hz"])

@@ -136,7 +136,11 @@ def stems(
         page = jsonlib.dumps(done.as_dict(), indent=2, default=str).encode()
         write_whole(report, page, overwrite=True)
     if html is not None:
-        _write_page(html, done)
+        from plugin_host.cli import pages
+        from plugin_host.page import write_page
+
+        title = f"Stems of {done.folder.resolve().name}"
+        write_page(html, title, [*map(pages.song, done.songs)])
     raise typer.Exit(_tell_end(done, quiet))
 
 
@@ -235,20 +239,3 @@ def _check_folder(path: Path) -> None:
     from audiosr_core.files import check_folder
 
     check_folder(path)
-
-
-def _write_page(path: Path, done: BatchReport) -> None:
-    from plugin_host.page import Item, write_page
-
-    items = [
-        Item(printable(song.name), _facts(song), (), [*map(printable, song.as_dict()["notes"])])
-        for song in done.songs
-    ]
-    write_page(path, f"Stems of {done.folder.resolve().name}", items)
-
-
-def _facts(song: SongResult) -> dict[str, str]:
-    """What fits on a line."""
-    plain = (str, int, float, bool)
-    facts = {k: printable(str(v)) for k, v in song.as_dict().items() if isinstance(v, plain)}
-    return {"state": song.state, **facts}
