@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from audiosr_core.errors import AudioSRError, DeviceError, FileError
+from audiosr_core.errors import AudioSRError, FileError
+from plugin_host.child import Tell
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.terminal import interrupted, printable, say
+from plugin_host.errors import in_our_words
 
 Report = dict[str, Any]
 """As JSON has it; that of a file that failed has an "error"."""
-
-Tell = Callable[[float], None]
-"""Told the fraction done."""
 
 
 def for_each(
@@ -71,14 +69,3 @@ def for_each(
     if len(sources) > 1 and failures:
         say(f"{len(failures)} of {len(sources)} files failed")
     return reports, exit_code(failures, len(sources))
-
-
-@contextlib.contextmanager
-def in_our_words(source: Path) -> Iterator[None]:
-    """Errors of the system about this file become ours."""
-    try:
-        yield
-    except MemoryError as error:
-        raise DeviceError("there is not enough memory; close other programs and retry") from error
-    except OSError as error:
-        raise FileError(f"{error.filename or source}: {error.strerror or error}") from error

@@ -13,7 +13,8 @@ import typer
 
 from audiosr_core.errors import FileError, UsageError
 from audiosr_core.settings import Settings
-from plugin_host.cli.batch import Report, Tell, for_each
+from plugin_host.child import Tell
+from plugin_host.cli.batch import Report, for_each
 from plugin_host.cli.commands.extend import Request, extend_all
 from plugin_host.cli.flags import JsonLines, Quiet
 from plugin_host.cli.targets import check_distinct, plan_targets

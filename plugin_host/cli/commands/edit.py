@@ -22,13 +22,12 @@ from bridge.jobs import ANALYSIS
 from bridge.log import logging_to
 from bridge.runtime_dir import state_folder
 from plugin_host.cli.bars import Left, bars
-from plugin_host.cli.batch import in_our_words
 from plugin_host.cli.flags import Connection, Daemon, Device, JsonLines, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct
 from plugin_host.cli.terminal import emit, interrupted, note, printable, say
-from plugin_host.errors import ChangedError, WindowError
+from plugin_host.errors import ChangedError, WindowError, in_our_words
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import typer
 from audiosr_core.errors import FileError, UsageError
 from audiosr_core.settings import Settings
 from bridge.jobs import ANALYSIS
-from plugin_host.cli.batch import Report, Tell, for_each
+from plugin_host.child import Tell
+from plugin_host.cli.batch import Report, for_each
 from plugin_host.cli.flags import (
     Connection,
     Daemon,

@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json as json_text
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from audiosr_core.containers.temporary import write_whole
-from audiosr_core.errors import (
-    EXIT_INTERRUPTED,
-    AudioSRError,
-    FileError,
-    UsageError,
-)
-from plugin_host.cli.batch import Report, Tell, for_each
+from audiosr_core.containers.temporary import discard_orphans, write_whole
+from audiosr_core.errors import AudioSRError, FileError, UsageError
+from plugin_host.child import Child, Died, Outcome, Tell, Work
+from plugin_host.cli.batch import Report, for_each
 from plugin_host.cli.flags import (
     Connection,
     Daemon,
@@ -47,8 +39,6 @@ if TYPE_CHECKING:
     from plugin_host.chain import Chain
 
 STALL_SECONDS = 900.0  # a process that tells nothing for so long does nothing
-LOOK_SECONDS = 0.2  # between two looks at its progress
-STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -153,8 +143,7 @@ def _renderer(request: Request) -> Iterator[Renderer]:
     chain = load_chain(request.chain, note=note)
     with contextlib.ExitStack() as stack:
         if _holds_foreign(chain):
-            stack.enter_context(child := _Child(request))
-            yield child
+            yield stack.enter_context(_There(request))
         else:
             stack.enter_context(chain)
             yield _Here(chain, request, stack)
@@ -218,131 +207,70 @@ def _place(chain: Chain, where: Where) -> Place | None:
     return Place(where, "audiosr-bridge render", note)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error of the core, as it comes from another process."""
-
-    text: str
-    exit_code: int
-
-    def raised(self) -> AudioSRError:
-        error = AudioSRError(self.text)
-        error.exit_code = self.exit_code
-        return error
-
-
-class _Child:
+class _There:
     """Renders in a process of its own, file after file; a new one takes over where it dies."""
 
     def __init__(self, request: Request) -> None:
-        from pebble import ProcessPool
-
         self._request = request
-        context = multiprocessing.get_context("spawn")
-        self._told = context.RawArray("d", 2)  # the fraction, and how often it was told
-        self._pool: Any = ProcessPool(
-            max_workers=1, context=context, initializer=_begin, initargs=(self._told,)
-        )
+        self._child: Child | None = None
 
-    def __enter__(self) -> _Child:
+    def __enter__(self) -> _There:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._pool.close()
-        else:
-            self._pool.stop()
-        with contextlib.suppress(TimeoutError):
-            self._pool.join(STOP_SECONDS)
+        self._leave(at_once=kind is not None)
 
     def render(self, source: Path, target: Path, tell: Tell) -> Report:
-        from pebble import ProcessExpired
-
-        others = _parts(target)
-        self._told[0] = 0.0
-        future = self._pool.schedule(_render_there, args=[self._request, source, target])
+        child = self._child = self._child or Child(_rendering, self._request)
+        child.give((source, target))
         try:
-            made = self._waited(future, tell)
+            while not isinstance(news := _next(child), Outcome):
+                tell(news)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                self._pool.stop()
-                self._pool.join(STOP_SECONDS)
-            for part in _parts(target) - others:  # it had no time to do it
-                part.unlink(missing_ok=True)
-            if isinstance(error, ProcessExpired):
+            self._leave(at_once=True)
+            discard_orphans(target)  # it may have had no time to do it
+            if isinstance(error, Died):
                 raise PluginError(
-                    f"a plugin crashed while {source} was rendered ({_cause(error.exitcode)});"
-                    " nothing was written; leave it out, or try another version of it"
+                    f"a plugin crashed while {source} was rendered ({error}); nothing was written;"
+                    " leave it out, or try another version of it"
                 ) from error
             raise
-        if isinstance(made, _Failure):
-            raise made.raised()
-        return made
+        if news.error:
+            failure = AudioSRError(news.error)
+            failure.exit_code = news.exit_code
+            raise failure
+        return dict(news.report)
 
-    def _waited(self, future: Any, tell: Tell) -> Report | _Failure:
-        told, since = -1.0, time.monotonic()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                made: Report | _Failure = future.result(LOOK_SECONDS)
-                return made
-            tell(self._told[0])
-            if self._told[1] != told:
-                told, since = self._told[1], time.monotonic()
-            elif time.monotonic() > since + STALL_SECONDS:
-                future.cancel()
-                raise PluginError(
-                    f"a plugin gave no sign for {STALL_SECONDS / 60:.0f} min and was ended;"
-                    " leave it out"
-                )
+    def _leave(self, *, at_once: bool) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.leave(at_once=at_once)
+            child.join()
 
 
-_told: Any = None  # of the process that `_begin` began
+def _next(child: Child) -> float | Outcome:
+    if not child.pipe.poll(STALL_SECONDS):
+        raise PluginError(
+            f"a plugin gave no sign for {STALL_SECONDS / 60:.0f} min and was ended; leave it out"
+        )
+    return child.hear()
 
 
-def _begin(told: Any) -> None:
-    """In the child."""
-    global _told
-    _told = told
-
-
-def _render_there(request: Request, source: Path, target: Path) -> Report | _Failure:
-    """In the child."""
-
-    def tell(fraction: float) -> None:
-        _told[0] = fraction
-        _told[1] += 1
-
-    idle = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `with`s are left
-    try:
-        return _renderer_there(request).render(source, target, tell)
-    except AudioSRError as error:
-        return _Failure(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        os._exit(EXIT_INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, idle)
-
-
-@functools.lru_cache(maxsize=1)
-def _renderer_there(request: Request) -> _Here:
+@contextlib.contextmanager
+def _rendering(request: Request) -> Iterator[Work]:
+    """In the child; the chain is loaded with the first file."""
     from plugin_host.chain_file import load_chain
 
-    return _Here(load_chain(request.chain), request, contextlib.ExitStack())
+    with contextlib.ExitStack() as stack:
 
+        @functools.cache
+        def here() -> _Here:
+            return _Here(stack.enter_context(load_chain(request.chain)), request, stack)
 
-def _parts(target: Path) -> set[Path]:
-    """Hidden files of outputs that are not whole yet."""
-    real = Path(os.path.realpath(target))
-    with contextlib.suppress(OSError):
-        start, names = f".{real.name[:40]}.", os.listdir(real.parent)
-        return {real.parent / n for n in names if n.startswith(start) and n.endswith(".part")}
-    return set()
+        def work(files: tuple[Path, Path], tell: Tell) -> Report:
+            return here().render(*files, tell)
 
-
-def _cause(code: int | None) -> str:
-    with contextlib.suppress(ValueError, TypeError):
-        return signal.Signals(-(code or 0)).name
-    return f"exit code {code}"
+        yield work
 
 
 # ---- what is told
