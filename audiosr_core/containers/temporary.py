@@ -167,15 +167,20 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
     """
     if not overwrite and path.exists():
         raise exists(path)
-    with translated(path, "written"):
-        if path.exists() and not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileError(f"{path} is no regular file; choose another name")
+    check_regular(path)
     temporary = Temporary(Path(os.path.realpath(path)))
     try:
         temporary.write(data)
         temporary.publish(replace=overwrite)
     finally:
         temporary.discard()
+
+
+def check_regular(path: Path) -> None:
+    """FileError if there is something that is no file, which a rename would replace."""
+    with translated(path, "written"), contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileError(f"{path} is no regular file; choose another name")
 
 
 def discard_orphans(target: Path) -> None:

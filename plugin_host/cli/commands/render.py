@@ -26,7 +26,7 @@ from audiosr_core.errors import (
 )
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.outcome import exit_code, tell_failure
-from plugin_host.cli.targets import check_distinct, plan_targets
+from plugin_host.cli.targets import check_distinct, check_report, plan_targets
 from plugin_host.cli.terminal import emit, finite, interrupted, note, printable, say
 from plugin_host.errors import PluginError
 from plugin_host.place import Place, Where
@@ -160,6 +160,8 @@ def render_all(sources: Sequence[Path], output: str | None, request: Request) ->
     else:
         name = functools.partial(default_target, word="rendered")
         targets = plan_targets(sources, output, name, make=not request.dry_run)
+    for path in (request.report, request.html):
+        check_report(path, [request.chain, *sources])
     failures: list[int] = []
     reports: list[Report] = []
     with _renderer(request) as renderer, bars(request.quiet) as progress:
