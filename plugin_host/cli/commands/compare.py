@@ -11,6 +11,7 @@ import typer
 
 from audiosr_core.errors import UsageError
 from plugin_host.cli.flags import Json
+from plugin_host.cli.targets import check_report
 from plugin_host.cli.terminal import emit, write
 
 
@@ -47,6 +48,8 @@ def compare(
 
     if stride is not None and joins is None:
         raise UsageError("--stride says where the joins are; give --joins too")
+    for path in (png, joins):
+        check_report(path, [original, extended])
     found = compare_files(original, extended, cutoff_hz=cutoff, png=png).as_dict()
     if joins is not None:
         found["joins"] = _inspect(original, extended, cutoff, stride, joins)

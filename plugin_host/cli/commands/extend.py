@@ -31,7 +31,7 @@ from plugin_host.cli.flags import (
 )
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_region
-from plugin_host.cli.targets import Namer, check_distinct, plan_targets
+from plugin_host.cli.targets import Namer, check_distinct, check_report, plan_targets
 from plugin_host.cli.terminal import emit, note, say
 from plugin_host.place import Place, Where
 
@@ -122,6 +122,7 @@ def extend_all(
     if not request.in_place:
         namer = name or partial(default_target, word="delta" if request.delta else "extended")
         targets = plan_targets(sources, output, namer, make=not request.dry_run)
+    check_report(request.html, sources)
     with Place(request.where, "audiosr-bridge extend", note) as place:
         reports, code = for_each(
             sources,

@@ -29,7 +29,7 @@ from plugin_host.cli.flags import (
     Quiet,
     Sources,
 )
-from plugin_host.cli.targets import check_distinct, plan_targets
+from plugin_host.cli.targets import check_distinct, check_report, plan_targets
 from plugin_host.cli.terminal import emit, finite, note, say
 from plugin_host.errors import PluginError
 from plugin_host.place import Place, Where
@@ -113,6 +113,8 @@ def render_all(sources: Sequence[Path], output: str | None, request: Request) ->
     if not request.in_place:
         name = functools.partial(default_target, word="rendered")
         targets = plan_targets(sources, output, name, make=not request.dry_run)
+    for path in (request.report, request.html):
+        check_report(path, [request.chain, *sources])
     with _renderer(request) as renderer:
         reports, code = for_each(
             sources,

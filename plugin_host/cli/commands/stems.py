@@ -17,6 +17,7 @@ from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.flags import Connection, Device, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code
+from plugin_host.cli.targets import check_report
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Where
 
@@ -101,6 +102,7 @@ def stems(
     """Restore the missing high band of stems, so that they still sum to the mix."""
     from plugin_host.stems.album import read_album
     from plugin_host.stems.batch import run_batch
+    from plugin_host.stems.journal import JOURNAL
 
     settings = settings_of(preset, knobs)
     if address is not None and engine is not EngineName.RAY:
@@ -117,8 +119,7 @@ def stems(
     if dry_run:
         raise typer.Exit(_tell_plan(found, json))
     for path in (report, html):
-        if path is not None:
-            _check_folder(path)
+        check_report(path, [output / JOURNAL])
     with bars(quiet) as progress:
         done = run_batch(
             found,
@@ -232,10 +233,3 @@ def _tell_end(done: BatchReport, quiet: bool) -> int:
     elif not quiet and not failed:
         say(f"{len(done.songs)} songs, {done.seconds:.1f} s")
     return exit_code([song.exit_code for song in failed], len(done.songs))
-
-
-def _check_folder(path: Path) -> None:
-    """Before the night, not after it."""
-    from audiosr_core.files import check_folder
-
-    check_folder(path)
