@@ -22,11 +22,9 @@ from plugin_host.cli.flags import (
     Quiet,
 )
 from plugin_host.cli.knobs import settings_of
-from plugin_host.cli.targets import make_folder, output_folder
+from plugin_host.cli.targets import made_folder
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Place, Where
-
-MANY = 2  # inputs, as `output_folder` sees it: always a folder
 
 
 def ab(
@@ -55,14 +53,12 @@ def ab(
     """Write the original and the extended sound as a pair of equal loudness."""
     where = Where(device, precision, daemon, connection)
     settings = settings_of(preset, knobs)
-    folder = output_folder(output, MANY)
     from plugin_host import audition
 
     if open:
         _tell_key(audition.open_key(source), json)
         return
-    if folder is not None:
-        make_folder(folder)
+    folder = made_folder(output)
     with (
         Place(where, "audiosr-bridge ab", note, priority="interactive") as place,
         bars(quiet) as progress,

@@ -25,11 +25,9 @@ from plugin_host.cli.flags import (
 )
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_moment
-from plugin_host.cli.targets import make_folder, output_folder
+from plugin_host.cli.targets import made_folder
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Place, Where
-
-MANY = 2  # inputs, as `output_folder` sees it: always a folder
 
 
 def audition(
@@ -64,9 +62,7 @@ def audition(
     moment = parse_moment(at)
     chosen = _presets(preset, presets, knobs)
     numbers = _seeds(seeds)
-    folder = output_folder(output, MANY)
-    if folder is not None:
-        make_folder(folder)
+    folder = made_folder(output)
     from plugin_host import audition as rendered
 
     with (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import json as jsonlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress, TaskID
@@ -27,16 +26,8 @@ if TYPE_CHECKING:
     from plugin_host.stems.seat import Crew
 
 
-class Existing(enum.StrEnum):
-    SKIP = "skip"
-    OVERWRITE = "overwrite"
-    RENAME = "rename"
-    FAIL = "fail"
-
-
-class EngineName(enum.StrEnum):
-    LOCAL = "local"
-    RAY = "ray"
+Existing = Literal["skip", "overwrite", "rename", "fail"]
+EngineName = Literal["local", "ray"]
 
 
 def stems(
@@ -61,7 +52,7 @@ def stems(
     ] = False,
     on_existing: Annotated[
         Existing, typer.Option(help="What to do about outputs that are there already.")
-    ] = Existing.FAIL,
+    ] = "fail",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write what was done, as JSON.")
     ] = None,
@@ -73,7 +64,7 @@ def stems(
     ] = 1,
     engine: Annotated[
         EngineName, typer.Option(help="On this machine, or on a Ray cluster.")
-    ] = EngineName.LOCAL,
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster that runs."),
@@ -105,7 +96,7 @@ def stems(
     from plugin_host.stems.journal import JOURNAL
 
     settings = settings_of(preset, knobs)
-    if address is not None and engine is not EngineName.RAY:
+    if address is not None and engine != "ray":
         raise UsageError("--address names a Ray cluster; say --engine ray, or leave it out")
     own = daemon is None and connection is None
     where = Where(device, precision, False if own else daemon, connection)
@@ -128,7 +119,7 @@ def stems(
             open_crew,
             _Audience(progress, json, quiet),
             model_sha256=_sha256(settings, own),
-            on_existing=on_existing.value,
+            on_existing=on_existing,
             resume=resume,
         )
     if report is not None:
@@ -147,7 +138,7 @@ def stems(
 
 def _crew(engine: EngineName, jobs: int, where: Where, address: str | None) -> Callable[[], Crew]:
     """How to get the seats; UsageError at once where they cannot be had."""
-    if engine is EngineName.LOCAL:
+    if engine == "local":
         from plugin_host.stems.local import LocalCrew
 
         return lambda: LocalCrew(jobs, where)
