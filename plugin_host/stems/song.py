@@ -41,7 +41,7 @@ from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
 from audiosr_core.splice import crossover_hz, end_fade, width_hz
 from audiosr_core.stream import fade_at
-from bridge.runtime_dir import cache_folder
+from bridge.runtime_dir import cache_folder, private_folder
 from plugin_host.stems.album import Song, Stem
 from plugin_host.stems.lockstep import Lockstep, Settled, energy, gets_all
 from plugin_host.stems.mix import StemsReader
@@ -144,9 +144,8 @@ def extend_song(
             dry_run=dry_run,
             engine=engine.name,
         )
-        streams = CachedStreams(
-            cache or cache_folder() / "chunks", stems.sample_rate, stems.num_samples
-        )
+        chunks = cache or private_folder(cache_folder()) / "chunks"  # also a daemon's
+        streams = CachedStreams(chunks, stems.sample_rate, stems.num_samples)
         walk = _Walk(song, stems, settings, decision, idle, here, streams, on_progress)
         if not dry_run:
             report = walk.write(report, overwrite)
