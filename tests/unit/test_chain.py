@@ -254,6 +254,21 @@ def test_a_chain_is_a_step() -> None:
     )
 
 
+def test_a_chain_that_holds_itself_is_told():
+    mine = Chain([Gain(1)])
+    mine.append(Chain([mine]))
+    for use in (mine.groups, mine.close, mine.reset, lambda: mine(np.zeros(9, np.float32), 16_000)):
+        with pytest.raises(ChainError, match="hold itself"):
+            use()
+
+
+@pytest.mark.parametrize("inside", [Chain, pedalboard.Chain, pedalboard.Mix])
+def test_one_plugin_is_never_in_two_places_however_deep(inside):
+    plugin = Reverb()
+    with pytest.raises((ChainError, PluginError), match=r"twice|multiple times"):
+        Chain([plugin, inside([plugin])])(np.zeros(9, np.float32), 16_000)
+
+
 # ---- the page
 
 
