@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +35,9 @@ import tomlkit
 from audiosr_core.containers.temporary import write_whole
 from audiosr_core.errors import FileError, OutputExistsError, SettingsError, UsageError
 from audiosr_core.settings import KNOBS, Settings, settings_from
+from audiosr_core.text_file import parse_toml, read_text
 
 SCHEMA = 1
-MAX_BYTES = 1 << 20  # a preset is a page of text; more is some other file
-MAX_DEPTH = 32  # of tables and arrays inside each other
-_TOO_DEEP = f"tables and arrays lie at most {MAX_DEPTH} deep in each other"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SUFFIXES = (".toml", ".json")
@@ -214,20 +211,10 @@ def _set(table: MutableMapping[str, Any], key: str, value: Any) -> None:
 
 def read_preset(path: Path) -> Preset:
     """The preset in this TOML or JSON file, under the name of the file."""
-    text = _read_text(path)
+    text = read_text(path, "preset", SettingsError)
     if path.suffix.lower() == ".json":
         text = _toml_of(text, path)
-    try:
-        data = parse_toml(text)
-    except ValueError as error:
-        raise SettingsError(f"preset {path} must be TOML: {error}") from error
-    schema = data.get("schema")
-    if type(schema) is not int or schema < 1:
-        raise SettingsError(f"preset {path} must say 'schema = {SCHEMA}', got {schema!r}")
-    if schema > SCHEMA:
-        raise SettingsError(
-            f"preset {path} has schema {schema}, this version reads {SCHEMA}; update audiosr-bridge"
-        )
+    data = parse_toml(text, path, "preset", SettingsError, SCHEMA)
     about, knobs = _table(data, "preset", path), _table(data, "settings", path)
     notes = [f"unknown key {key!r} ignored" for key in data if key not in _KNOWN]
     notes += [f"unknown key 'preset.{key}' ignored" for key in about if key not in _KNOWN_ABOUT]
@@ -251,46 +238,6 @@ def read_preset(path: Path) -> Preset:
         )
     except SettingsError as error:
         raise SettingsError(f"preset {path}: {error}") from error
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """What a file says that others may have written; ValueError if it is no TOML.
-
-    Numbers beyond 64 bits, which TOML has not, and tables far inside each other are none either.
-    """
-    try:
-        data = tomllib.loads(text)
-    except RecursionError as error:
-        raise ValueError(_TOO_DEEP) from error
-    level: list[Any] = [data]
-    for _ in range(MAX_DEPTH):
-        if any(type(one) is int and not -(2**63) <= one < 2**63 for one in level):
-            raise ValueError("whole numbers have at most 64 bits")
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    if level:
-        raise ValueError(_TOO_DEEP)
-    return data
-
-
-def _read_text(path: Path) -> str:
-    try:
-        if path.exists() and not path.is_file():  # a FIFO would wait for ever
-            raise FileError(f"a preset must be a file, got {path}")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FileError(f"cannot read the preset {path}: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise SettingsError(f"a preset has at most {MAX_BYTES} bytes, {path} has more")
-    try:
-        return data.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"preset {path} must be UTF-8 text: {error.reason}") from error
 
 
 def _toml_of(text: str, path: Path) -> str:

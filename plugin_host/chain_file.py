@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ import numpy as np
 import pedalboard
 from numpy.typing import NDArray
 
-from audiosr_core.errors import AudioSRError, UsageError
+from audiosr_core.errors import AudioSRError, FileError, UsageError
 from audiosr_core.files import Reader
-from audiosr_core.presets import parse_toml
 from audiosr_core.settings import KNOBS
+from audiosr_core.text_file import parse_toml, read_text
 from plugin_host.chain import Chain, Element
 from plugin_host.errors import ChainError, PluginError
 from plugin_host.lv2 import Lv2Plugin
@@ -35,7 +34,6 @@ from plugin_host.plugins import is_path, load_plugin
 from plugin_host.super_resolution import SuperResolution
 
 SCHEMA = 1
-MAX_BYTES = 1 << 20
 MAX_IMPULSE_SECONDS = 60
 
 _KNOWN = ("schema", "chain", "step")
@@ -58,7 +56,11 @@ def load_chain(
         PluginError: a plugin, or a file that a step needs, is missing or broken
     """
     path = Path(path)
-    data = _parse(_read(path), path)
+    try:
+        text = read_text(path, "chain", ChainError)
+    except FileError as error:
+        raise ChainError(str(error)) from error
+    data = parse_toml(text, path, "chain", ChainError, SCHEMA)
     about = data.get("chain", {})
     if not isinstance(about, dict):
         raise ChainError(f"chain {path}: [chain] must be a table, got {about!r}")
@@ -215,38 +217,7 @@ def _impulse_response(name: str, folder: Path) -> dict[str, Any]:
     return {"impulse_response_filename": samples, "sample_rate": float(info.sample_rate)}
 
 
-# ---- the text and its values
-
-
-def _read(path: Path) -> str:
-    try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ChainError(f"a chain must be a file, got {path}")
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ChainError(f"cannot read the chain {path}: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise ChainError(f"a chain has at most {MAX_BYTES} bytes, {path} has more")
-    try:
-        return data.decode("utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ChainError(f"chain {path} must be UTF-8 text: {error.reason}") from error
-
-
-def _parse(text: str, path: Path) -> dict[str, Any]:
-    try:
-        data = parse_toml(text)
-    except ValueError as error:
-        raise ChainError(f"chain {path} must be TOML: {error}") from error
-    schema = data.get("schema")
-    if type(schema) is not int or schema < 1:
-        raise ChainError(f"chain {path} must say 'schema = {SCHEMA}', got {schema!r}")
-    if schema > SCHEMA:
-        raise ChainError(
-            f"chain {path} has schema {schema}, this version reads {SCHEMA}; update audiosr-bridge"
-        )
-    return data
+# ---- values
 
 
 def _parameters(beside: Table) -> dict[str, float | bool | str]:

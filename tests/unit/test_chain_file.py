@@ -14,6 +14,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from audiosr_core import text_file
 from audiosr_core.errors import AudioSRError
 from plugin_host import chain_file, probe
 from plugin_host.chain import Chain
@@ -201,7 +202,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path.write_bytes(b"schema = 1\n# \xff")
     with pytest.raises(ChainError, match="UTF-8"):
         load_chain(path)
-    path.write_bytes(b"#" * (chain_file.MAX_BYTES + 1))
+    path.write_bytes(b"#" * (text_file.MAX_BYTES + 1))
     with pytest.raises(ChainError, match="at most"):
         load_chain(path)
 

@@ -11,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from audiosr_core.errors import FileError, UsageError
+from audiosr_core.errors import UsageError
 from audiosr_core.settings import Settings
+from audiosr_core.text_file import read_text
 from plugin_host.child import Tell
 from plugin_host.cli.batch import Report, for_each
 from plugin_host.cli.commands.extend import Request, extend_all
@@ -134,15 +135,7 @@ def _sources(file: Path | None, list_file: Path | None) -> list[Path]:
     if file is not None:
         return [file]
     assert list_file is not None
-    try:
-        with list_file.open("rb") as opened:
-            text = opened.read(MAX_LIST_BYTES + 1).decode("utf-8-sig")
-    except OSError as error:
-        raise FileError(f"cannot read the list {list_file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the list {list_file} must be UTF-8 text: {error.reason}") from error
-    if len(text) > MAX_LIST_BYTES:
-        raise UsageError(f"a list has at most {MAX_LIST_BYTES} bytes, {list_file} has more")
+    text = read_text(list_file, "list", UsageError, MAX_LIST_BYTES)
     sources = [Path(line.strip()) for line in text.splitlines() if line.strip()]
     if not sources:
         raise UsageError(f"the list {list_file} names no file; write one path a line")
