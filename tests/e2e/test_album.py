@@ -1,13 +1,13 @@
-"""A real album through the real command: what it sums to, what it keeps, what kills cost it.
+"""An album played from MIDI, by the real command: what it sums to, keeps, and loses by kills.
 
-    Song 1/  Drums%L Drums%R   a pair of mono files
-    Song 2/  Bass              mono
-    Song 3/  Piano             a broadcast wave with bext, iXML, cue points
-             Strings           silent in its first half
-             Guitar            silent in its middle
-             Lead              as it is played
+    each of three songs:  Drums%L Drums%R   a pair of mono files
+                          Bass              mono
+                          Piano             a broadcast wave: bext, iXML, cue points, INFO
+                          Strings           silent in its first half
+                          Guitar            silent in its second quarter
+                          Lead              as it is played
 
-Played from MIDI by fluidsynth, 24 bits. All figures are taken here, from the files.
+All in 24 bits. Whatever is claimed is measured here, from the files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -112,9 +112,9 @@ class Run:
         """The songs that its journal calls done."""
         return {line["song"] for line in self._journal() if line["state"] == "done"}
 
-    def begun(self) -> int:
-        """How often a song was begun."""
-        return sum(line["state"] == "begun" for line in self._journal())
+    def begun(self) -> list[str]:
+        """The songs that were begun, as often as they were."""
+        return [line["song"] for line in self._journal() if line["state"] == "begun"]
 
     def files(self) -> dict[str, bytes]:
         """Everything in its folder of outputs but its own two files."""
@@ -249,8 +249,8 @@ def test_the_stems_sum_to_their_extended_mix(album, undisturbed, extended_mixes,
 
     band = whole - before
     assert db(power(band) / power(before)) > -80  # there is one
-    # what is not the band of the mix is the dither of the seven files, six of them in a channel
-    assert power(added - band) < 1.5 * 6 * DITHER
+    # what else was added is the dither of seven files, of which six are in each channel
+    assert power(added - band) < 1.1 * 6 * DITHER
     assert told["sum_error_db"] < -100  # before rounding
 
 
@@ -266,8 +266,7 @@ def test_stems_keep_what_they_are(album, undisturbed, name):
         for fact in ("frames", "samplerate", "channels", "subtype", "format"):
             assert getattr(after, fact) == getattr(before, fact), (source.name, fact)
         x, y = read(source), read(target)
-        silent = below_for_a_while(np.abs(x).max(axis=0), 0.1)
-        assert np.all(y[:, silent] == 0), source.name
+        assert not np.any(y[:, long_silent(x)]), source.name
 
     old, new = (
         wavinfo.WavInfoReader(str(top / name / "Piano.wav")) for top in (album, undisturbed.out)
@@ -287,11 +286,10 @@ def test_stems_keep_what_they_are(album, undisturbed, name):
     assert new.info.artist == old.info.artist
 
 
-def below_for_a_while(level: Samples, seconds: float) -> Any:
-    """Where nothing but zeros has been for so long, and will be."""
-    size = round(seconds * RATE)
-    near = filters.oaconvolve((level > 0).astype(float), np.ones(2 * size + 1), mode="same")
-    return near < 0.5
+def long_silent(x: Samples, seconds: float = 0.1) -> Any:
+    """Samples with nothing but zeros for so long before and after."""
+    window = np.ones(2 * round(seconds * RATE) + 1)
+    return filters.oaconvolve(np.any(x, axis=0).astype(float), window, mode="same") < 0.5
 
 
 def same(run: Run, undisturbed: Run) -> None:
@@ -302,27 +300,33 @@ def same(run: Run, undisturbed: Run) -> None:
     assert [name for name in made if made[name] != expected[name]] == []
 
 
-def killed_twice(run: Run) -> None:
-    """The whole group, once from the first song on and once after a song is done; then resumed."""
+def resumed(
+    run: Run,
+    moments: Sequence[Callable[[], object]],
+    meanwhile: Callable[[Group], None] = lambda group: None,
+) -> None:
+    """Kill the whole group a little after each of these moments, then let it go on to its end."""
     kept: dict[Path, tuple[int, int]] = {}
-    for moment in (run.begun, run.done):
+    for moment in moments:
         group = run.start()
         until(moment, group)
-        at_random(group, 2.0, group.kill)
+        at_random(group, 0.5, group.kill)
         assert run.stamps(run.done()).items() >= kept.items()
         kept = run.stamps(run.done())
-    begun, done = run.begun(), run.done()
+    begun, done = len(run.begun()), run.done()
     assert done
-    code, err = run.start().end()
+    group = run.start()
+    meanwhile(group)
+    code, err = group.end()
     assert code == 0, err
     assert run.stamps(set(SONGS)).items() >= kept.items()
     assert {name for name, state in run.states().items() if state == "resumed"} == done
-    assert run.begun() - begun == len(SONGS) - len(done)
+    assert set(run.begun()[begun:]) == set(SONGS) - done
 
 
 def test_a_killed_album_is_resumed_to_the_same_bytes(album, undisturbed):
     run = Run(album, "killed", "--jobs", "2")
-    killed_twice(run)
+    resumed(run, [run.begun, run.done])
     same(run, undisturbed)
 
 
@@ -335,34 +339,30 @@ def address(album: Path) -> Iterator[str]:
             yield found
 
 
-def actors() -> list[psutil.Process]:
+def actors() -> set[psutil.Process]:
     """Those of our cluster that extend a song just now."""
-    found = []
+    found = set()
     for one in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if "_Actor.extend" in " ".join(one.cmdline()):
-                found.append(one)
+                found.add(one)
     return found
 
 
 @needs_ray
-def test_a_cluster_that_loses_a_worker_does_the_same(album, undisturbed, address):
+def test_a_cluster_that_loses_its_command_and_then_a_worker_does_the_same(
+    album, undisturbed, address
+):
     run = Run(album, "ray", "--engine", "ray", "--jobs", "2", "--address", address)
-    group = run.start()
-    until(actors, group)
-    victims = actors()
-    assert victims
-    killed = at_random(group, 1.0, random.choice(victims).kill)
-    code, err = group.end()
-    assert code == 0, err
-    assert killed
-    assert set(run.states().values()) == {"done"}
-    same(run, undisturbed)
+    lost: list[psutil.Process] = []
 
+    def lose_a_worker(group: Group) -> None:
+        """Not one of the killed command, which may be there a little longer."""
+        before = actors()
+        until(lambda: actors() - before, group)
+        lost.extend(actors() - before)
+        assert at_random(group, 0.5, lost[0].kill)
 
-@needs_ray
-def test_a_killed_command_leaves_a_cluster_that_goes_on(album, undisturbed, address):
-    shutil.rmtree(album.parent / "ray-cache")
-    run = Run(album, "ray-killed", "--engine", "ray", "--jobs", "2", "--address", address)
-    killed_twice(run)
+    resumed(run, [run.done], lose_a_worker)
+    assert lost
     same(run, undisturbed)
