@@ -8,6 +8,7 @@ appears ─▶ grows ─▶ has not changed for a while, and opens ─▶ handed
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from threading import Event
 
 import watchfiles
 
+from audiosr_core.containers.temporary import translated
+from audiosr_core.errors import FileError
 from plugin_host.stems.album import is_sound, made_by_extend
 
 TICK_SECONDS = 0.1
@@ -52,28 +55,23 @@ def watch(
     """
     growing: dict[Path, _Growing] = {}
     handed: dict[Path, Stamp] = {}
-    changes = watchfiles.watch(
-        folder,
-        recursive=recursive,
-        watch_filter=None,
-        stop_event=stop,
-        rust_timeout=round(1000 * TICK_SECONDS),
-        yield_on_timeout=True,
-        ignore_permission_denied=True,
-        debounce=round(1000 * TICK_SECONDS),
-        step=round(1000 * TICK_SECONDS / 2),
-    )
-    next(changes, None)
-    for path in _sounds(folder, out, recursive):
-        if (stamp := _stamp(path)) is None:
+    begun = False
+    for changed in _changes(folder, recursive, stop):
+        if changed is None:
+            for path in _sounds(folder, out, recursive):
+                if (stamp := _stamp(path)) is None:
+                    continue
+                if existing or begun:
+                    growing.setdefault(path, _Growing(stamp, time.monotonic()))
+                else:
+                    handed[path] = stamp
+            if not begun:
+                on_ready()
+            begun = True
             continue
-        if existing:
-            growing[path] = _Growing(stamp, time.monotonic())
-        else:
-            handed[path] = stamp
-    on_ready()
-    for changed in changes:
-        for _, name in changed:
+        if not folder.is_dir():
+            raise FileError(f"{folder} has gone; bring it back and watch it again")
+        for name in changed:
             for path in _within(Path(name), folder, out, recursive):
                 if (stamp := _stamp(path)) is not None:
                     growing.setdefault(path, _Growing(stamp, time.monotonic()))
@@ -88,6 +86,36 @@ def watch(
                 del growing[path]
                 handed[path] = stamp
                 hand_on(path)
+
+
+def _changes(folder: Path, recursive: bool, stop: Event | None) -> Iterator[list[str] | None]:
+    """Paths at which something changed, ever so often; None where all of them may have.
+
+    That is so at the start, and after a name that is not UTF-8, which watchfiles gives up on.
+    """
+    while stop is None or not stop.is_set():
+        changes = watchfiles.watch(
+            folder,
+            recursive=recursive,
+            watch_filter=None,
+            stop_event=stop,
+            rust_timeout=round(1000 * TICK_SECONDS),
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+            debounce=round(1000 * TICK_SECONDS),
+            step=round(1000 * TICK_SECONDS / 2),
+        )
+        try:
+            with translated(folder, "watched"):
+                next(changes, None)
+            yield None
+            for changed in changes:
+                yield [name for _, name in changed]
+        except RuntimeError as error:
+            if "decode" not in str(error):
+                raise
+        else:
+            return
 
 
 def _within(path: Path, folder: Path, out: Path, recursive: bool) -> Iterator[Path]:
@@ -126,9 +154,12 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 
 def _stamp(path: Path) -> Stamp | None:
+    """None for what is no file, too: a pipe would wait for ever."""
     try:
         status = path.stat()
     except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -195,6 +195,24 @@ def test_what_is_put_into_a_folder_comes_out_extended(watching, tmp_path):
     assert watching.end(signal.SIGTERM) == 0
 
 
+def test_no_name_pipe_or_link_keeps_the_others_from_coming_out(watching, tmp_path):
+    watching.until("first.wav ->")
+    folder = tmp_path / "In"
+    os.mkfifo(folder / "a pipe.wav")
+    (folder / "a loop").symlink_to(".")
+    sound(folder / "\udcff\udcfe.wav", 0.5)
+    watching.until("xfe.wav ->")
+    os.utime(folder / "first.wav")
+    before = (folder / "\udcff\udcfe.wav").read_bytes()
+    (folder / "out" / "second.wav").symlink_to(folder / "\udcff\udcfe.wav")
+    sound(folder / "second.wav", 0.5)
+    watching.until("second.wav is a link")
+    assert (folder / "\udcff\udcfe.wav").read_bytes() == before
+    folder.rename(tmp_path / "Gone")
+    watching.until("has gone")
+    assert watching.process.wait(20) == 1
+
+
 def test_what_was_there_can_be_left_alone_and_an_interruption_ends_it(tmp_path):
     sound(tmp_path / "In" / "first.wav", 0.5)
     watching = Watching(tmp_path, "--no-existing")

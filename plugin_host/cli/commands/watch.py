@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audiosr_core.errors import EXIT_OK, AudioSRError, UsageError
+from audiosr_core.errors import EXIT_OK, AudioSRError, OutputExistsError, UsageError
 from plugin_host.cli.commands.extend import Request, extend_all
 from plugin_host.cli.flags import Connection, Daemon, Device, JsonLines, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
@@ -109,6 +109,8 @@ def _extend(source: Path, folder: Path, request: Request) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         with translated(source, "read"):
             changed = source.stat().st_mtime_ns
+        if target.is_symlink():  # to another original, for all we know
+            raise OutputExistsError(f"{target} is a link and stays one; remove it first")
         if target.exists() and target.stat().st_mtime_ns >= changed:
             if not request.quiet:
                 note(f"{source} is older than {target}, which is left as it is")
