@@ -6,11 +6,13 @@ find_plugin ─▶ probe.prove ─▶ pedalboard.VST3Plugin ─▶ state ─▶ 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import difflib
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +59,8 @@ def load_plugin(
         "plugin_host.plugins", {"path": str(path), **request}, str(path),
         library="pedalboard", files=[path, *files.values()], timeout_seconds=timeout_seconds,
     )  # fmt: skip
-    loaded = _load(str(path), **request)
+    with _same_arithmetic():
+        loaded = _load(str(path), **request)
     for name, value in (parameters or {}).items():
         _turn(loaded, name, value)
     return loaded
@@ -128,6 +131,23 @@ def _load(
                 f"{preset} must be a .vstpreset of {plugin.name}: {_line(error)}"
             ) from error
     return plugin
+
+
+@contextlib.contextmanager
+def _same_arithmetic() -> Iterator[None]:
+    """Code built with -ffast-math makes tiny numbers zero, for all that its thread computes.
+
+    That mode belongs to fenv_t of the C library, which Windows keeps elsewhere.
+    """
+    library = None if os.name == "nt" else ctypes.CDLL(None)
+    mode = ctypes.create_string_buffer(256)  # more than any fenv_t
+    if library is None or library.fegetenv(mode) != 0:
+        yield
+        return
+    try:
+        yield
+    finally:
+        library.fesetenv(mode)
 
 
 def _turn(plugin: VST3Plugin, name: str, value: Value) -> None:

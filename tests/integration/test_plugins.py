@@ -58,6 +58,12 @@ def trials(monkeypatch):
 # ---- VST3
 
 
+def test_a_plugin_changes_no_arithmetic_but_its_own():
+    load_plugin(vst3(COMPRESSOR))
+    smallest = np.array([5e-324])
+    assert (smallest * 1.0)[0] > 0
+
+
 def test_a_plugin_is_found_by_name_by_path_and_in_our_own_folders(tmp_path, monkeypatch):
     path = vst3(COMPRESSOR)
     assert find_plugin(COMPRESSOR) == path
