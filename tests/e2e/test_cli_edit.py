@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +13,9 @@ import soundfile
 from audiosr_core.evaluation.compare import compare_files
 from audiosr_core.files import probe
 from plugin_host.edit import original_of
+from tests.support import command
 from tests.support.display import until
 
-ROOT = Path(__file__).parents[2]
 CUTOFF = ("--cutoff", "4000")
 
 pytestmark = pytest.mark.timeout(120)
@@ -27,29 +23,12 @@ pytestmark = pytest.mark.timeout(120)
 
 def start(file, *arguments):
     state = file.parent.parent
-    environment = {
-        **{k: v for k, v in os.environ.items() if k != "DISPLAY"},
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "AUDIOSR_BRIDGE_STATE_DIR": str(state / "state"),
-        "AUDIOSR_BRIDGE_RUNTIME_DIR": str(state / "run"),
-    }
-    command = [sys.executable, "-m", "plugin_host.cli", "edit", str(file), *arguments]
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    folders = {f"AUDIOSR_BRIDGE_{kind}_DIR": str(state / kind) for kind in ("STATE", "RUNTIME")}
+    return command.start(file.parent, "edit", str(file), *arguments, DISPLAY=None, **folders)
 
 
 def edit(file, *arguments):
-    process = start(file, *arguments)
-    out, err = process.communicate(timeout=60)
-    assert b"Traceback" not in err
-    return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+    return command.ended(start(file, *arguments), 60)
 
 
 @pytest.fixture

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-ROOT = Path(__file__).parents[2]
+from tests.support import command
+
 KEYS = [
     "input",
     "output",
@@ -38,24 +35,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def start(folder, *arguments):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "plugin_host.cli", "extend", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=folder, env=env, stdout=pipe, stderr=pipe, preexec_fn=_hear_interrupts
-    )
-
-
-def _hear_interrupts():
-    """As from a terminal: a suite started in the background inherits SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return command.start(folder, "extend", *arguments)
 
 
 def extend(folder, *arguments):
-    process = start(folder, *arguments)
-    out, err = process.communicate(timeout=240)
-    assert b"Traceback" not in err
-    return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+    return command.ended(start(folder, *arguments), 240)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +14,8 @@ import pytest
 import soundfile
 
 from plugin_host.cli.app import run
+from tests.support import command
 
-ROOT = Path(__file__).parents[2]
 VST3 = Path("/usr/lib/vst3/ZamCompX2.vst3")
 PATIENCE = 60  # seconds, for a process to get somewhere
 
@@ -42,23 +40,7 @@ super_resolution = true
 
 
 def start(folder, *arguments):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "plugin_host.cli", "render", *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=folder, env=env, stdout=pipe, stderr=pipe, preexec_fn=_hear_interrupts
-    )
-
-
-def _hear_interrupts():
-    """As from a terminal: a suite started in the background inherits SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def ended(process):
-    out, err = process.communicate(timeout=150)
-    assert b"Traceback" not in err, err.decode()
-    return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
+    return command.start(folder, "render", *arguments)
 
 
 @pytest.fixture
@@ -160,7 +142,7 @@ def test_a_crash_in_the_middle_of_a_render_fails_that_file_alone(folder):
         if "spawn_main" in str(child.cmdline())
     ]
     worker.send_signal(signal.SIGSEGV)
-    code, reports, err = ended(process)
+    code, reports, err = command.ended(process, 150)
     assert code == 1
     assert "SIGSEGV" in reports[0]["error"], err
     assert reports[1]["num_samples"] == 44_100
@@ -182,6 +164,6 @@ def _interrupted(folder, chain):
     process = start(folder, chain, "long.wav", "a.wav", "-o", "out")
     part_of(folder / "out", process)
     process.send_signal(signal.SIGINT)
-    code, _, err = ended(process)
+    code, _, err = command.ended(process, 150)
     assert code == 130, err
     assert os.listdir(folder / "out") == []

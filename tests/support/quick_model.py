@@ -1,4 +1,4 @@
-"""A model for tests that takes no time: noise as loud as the sound is around each sample."""
+"""Models for tests that take no time."""
 
 from __future__ import annotations
 
@@ -13,18 +13,31 @@ from audiosr_core.settings import Settings
 REACH = 480
 
 
-class QuickModel:
-    """See `families.Model`."""
+class NoiseModel:
+    """White noise by absolute time, in small chunks, at the level of nothing in particular."""
 
-    id = "lite"
+    id = "noise"
     sample_rate = 48_000
     past_samples = future_samples = REACH
     overlap_seconds = 0.02
     grid_samples = 1
-    anchored = True
+    anchored = False
 
     def stride_seconds(self, settings: Settings) -> float:
         return 0.4
+
+    def generate(
+        self, low: NDArray[np.float32], start: int, condition: Condition
+    ) -> NDArray[np.float32]:
+        noise = white_noise(condition.settings.seed, start, low.shape[1])
+        return np.tile(0.05 * noise, (len(low), 1))
+
+
+class QuickModel(NoiseModel):
+    """Noise as loud as the sound is around each sample."""
+
+    id = "lite"
+    anchored = True
 
     def generate(
         self, low: NDArray[np.float32], start: int, condition: Condition

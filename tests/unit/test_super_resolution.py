@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from audiosr_core.audio import Audio
 from audiosr_core.engine import Engine
 from audiosr_core.errors import NotFiniteError, SettingsError, UsageError
-from audiosr_core.families import Condition
-from audiosr_core.noise import white_noise
 from audiosr_core.resample import output_length
 from audiosr_core.settings import KNOBS, Settings
 from audiosr_core.splice import crossover_hz, width_hz
@@ -27,35 +25,20 @@ from plugin_host import Chain, SuperResolution
 from plugin_host.automation import Curve
 from plugin_host.errors import ChainError
 from tests.support.daemon import RunningDaemon, daemon
+from tests.support.quick_model import NoiseModel
 
 RATE = 44_100
 
 
-class NoiseModel:
-    """White noise by absolute time, in small chunks."""
-
-    id = "noise"
-    sample_rate = 48_000
-    past_samples = future_samples = 480
-    overlap_seconds = 0.02
-    grid_samples = 1
+class AnchoredNoise(NoiseModel):
     anchored = True
-
-    def stride_seconds(self, settings: Settings) -> float:
-        return 0.4
-
-    def generate(
-        self, low: NDArray[np.float32], start: int, condition: Condition
-    ) -> NDArray[np.float32]:
-        noise = white_noise(condition.settings.seed, start, low.shape[1])
-        return np.tile(0.05 * noise, (len(low), 1))
 
 
 class NoiseEngine(Engine):
     """`Engine` with that model for all."""
 
     def model(self, settings: Settings) -> Any:
-        return NoiseModel()
+        return AnchoredNoise()
 
 
 def muffled(num_samples: int = RATE, channels: int = 2, edge_hz: float = 6_000) -> Any:

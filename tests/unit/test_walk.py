@@ -25,6 +25,7 @@ from audiosr_core.resample import output_length, resample
 from audiosr_core.settings import Settings
 from audiosr_core.splice import bandpass, crossover_hz, end_fade, filter_same
 from audiosr_core.stream import Stream
+from tests.support.quick_model import NoiseModel
 
 RATES = (
     8_000,
@@ -40,27 +41,6 @@ RATES = (
     176_400,
     192_000,
 )
-
-
-class NoiseModel:
-    """Gives white noise by absolute time, at the level of nothing in particular."""
-
-    id = "noise"
-    sample_rate = 48_000
-    past_samples = 480
-    future_samples = 480
-    overlap_seconds = 0.02
-    grid_samples = 1
-    anchored = False
-
-    def stride_seconds(self, settings: Settings) -> float:
-        return 0.4
-
-    def generate(
-        self, low: NDArray[np.float32], start: int, condition: Condition
-    ) -> NDArray[np.float32]:
-        noise = white_noise(condition.settings.seed, start, low.shape[1])
-        return np.tile(0.05 * noise, (len(low), 1))
 
 
 class ForgetfulModel(NoiseModel):
