@@ -33,6 +33,14 @@ def output_folder(output: str | None, num_inputs: int) -> Path | None:
     return path
 
 
+def made_folder(output: str | None) -> Path | None:
+    """The folder that `-o` means where it is one always, made if it is missing."""
+    folder = output_folder(output, 2)
+    if folder is not None:
+        make_folder(folder)
+    return folder
+
+
 def check_distinct(sources: Sequence[Path]) -> None:
     """Raise UsageError if one file is given twice, under whatever names."""
     seen: dict[str, Path] = {}

@@ -26,9 +26,10 @@ from audiosr_core.errors import (
     OutputExistsError,
 )
 from audiosr_core.settings import Settings
+from plugin_host.child import Outcome
 from plugin_host.stems.album import Album, Song
 from plugin_host.stems.journal import Entry, Journal, key_of
-from plugin_host.stems.seat import Crew, Lost, Order, Outcome
+from plugin_host.stems.seat import Crew, Lost, Order
 
 SCHEMA = 1  # of the report
 TRIES = 2

@@ -41,7 +41,7 @@ from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
 from audiosr_core.splice import crossover_hz, end_fade, width_hz
 from audiosr_core.stream import fade_at
-from bridge.runtime_dir import cache_folder
+from bridge.runtime_dir import cache_folder, private_folder
 from plugin_host.stems.album import Song, Stem
 from plugin_host.stems.lockstep import Lockstep, Settled, energy, gets_all
 from plugin_host.stems.mix import StemsReader
@@ -144,9 +144,8 @@ def extend_song(
             dry_run=dry_run,
             engine=engine.name,
         )
-        streams = CachedStreams(
-            cache or cache_folder() / "chunks", stems.sample_rate, stems.num_samples
-        )
+        chunks = cache or private_folder(cache_folder()) / "chunks"  # also a daemon's
+        streams = CachedStreams(chunks, stems.sample_rate, stems.num_samples)
         walk = _Walk(song, stems, settings, decision, idle, here, streams, on_progress)
         if not dry_run:
             report = walk.write(report, overwrite)
@@ -244,7 +243,7 @@ class _Walk:
         self._engine, self._streams, self._on_progress = engine, streams, on_progress
         self._sounding = [i for i, rows in enumerate(idle) if decision.extends and not all(rows)]
         self._total = output_length(stems.num_samples, stems.sample_rate, decision.rate_out)
-        self._done = 0
+        self._lockstep: Lockstep | None = None
         self._outputs: list[_Output] = []
         self._alone = np.zeros(len(song.stems))  # energies of the new bands
         self._shared = np.zeros(len(song.stems))
@@ -338,7 +337,7 @@ class _Walk:
     def _extend(self) -> None:
         stems = self._stems
         alone = [self._alone_stream(i) for i in range(len(stems.widths))]
-        lockstep = Lockstep(
+        self._lockstep = lockstep = Lockstep(
             alone,
             self._sounding,
             stems.widths,
@@ -390,11 +389,10 @@ class _Walk:
         self._mix += energy(settled.mix)
         self._sum += energy(summed)
         self._error += energy(summed - settled.mix)
-        self._done += settled.mix.shape[1]
         self._tell()
 
     def _tell(self) -> None:
-        done = self._done / max(self._total, 1)
+        done = (self._lockstep.num_extended if self._lockstep else 0) / max(self._total, 1)
         self._on_progress(FIRST_PASS + (1 - FIRST_PASS - LAST_PASS) * min(1.0, done))
 
     def _residual_db(self) -> float:

@@ -120,6 +120,7 @@ def test_a_batch_with_a_failure_in_its_middle(folder, render):
     assert json.loads((folder / "report.json").read_text())["files"] == reports
     page = (folder / "report.html").read_text()
     assert all(word in page for word in ("out/a.wav", "bad.wav", "LUFS", "dBTP"))
+    assert page.count("data:image/png;base64,") == 4  # spectrograms and spectra of two files
 
 
 def test_usage(folder, render):

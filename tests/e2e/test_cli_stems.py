@@ -86,6 +86,7 @@ def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
     assert first["totals"]["done"] == 2
     page = (tmp_path / "report.html").read_text()
     assert all(name in page for name in ("one", "two", "three", "bad.wav"))
+    assert page.count("data:image/png;base64,") == 4  # spectrograms and spectra of two sums
 
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
     code, lines, _ = stems(tmp_path, *arguments, "--resume")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from audiosr_core.errors import AudioError, OutputExistsError, UsageError
 from audiosr_core.evaluation.metrics import null_residual_db
 from audiosr_core.extend_file import extend_file
 from audiosr_core.settings import Settings
+from bridge.runtime_dir import CACHE_VARIABLE, cache_folder, private_folder
 from plugin_host.stems.album import Song, Stem
 from plugin_host.stems.song import SongReport, extend_song
 from tests.support.album import (
@@ -209,6 +211,19 @@ def test_a_report_travels_and_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
     assert pickle.loads(pickle.dumps(report)) == report
     assert report.as_dict()["stems"][0]["name"] == "1"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.usefixtures("quick")
+def test_the_cache_it_makes_is_one_that_a_daemon_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache" / "daemon"))
+    song = song_of(write_song(tmp_path / "in", noise_stems(2, 0.5)), tmp_path / "out")
+    extend_song(song, Settings())
+
+    assert list((cache_folder() / "chunks").iterdir())
+    assert private_folder(cache_folder()) == cache_folder()
 
 
 def test_what_cannot_be_summed_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from audiosr_core.errors import UsageError
+from plugin_host.cli.flags import Json
 from plugin_host.cli.targets import check_report
 from plugin_host.cli.terminal import emit, write
 
@@ -40,7 +41,7 @@ def compare(
             help="From one chunk to the next, for --joins where B has no record of it.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare two files: residual below the crossover, distance, level, length, joins."""
     from audiosr_core.evaluation.compare import compare_files
