@@ -9,6 +9,7 @@ from typing import Any
 from audiosr_core.errors import AudioSRError
 from audiosr_core.evaluation.compare import picture_of
 from audiosr_core.files import Reader
+from plugin_host.cli.terminal import counted, printable
 from plugin_host.page import Item, write_page
 from plugin_host.pictures import grid, spectra
 
@@ -24,6 +25,64 @@ def write_batch_page(path: Path, reports: Sequence[Mapping[str, Any]]) -> None:
         f"{len(reports) - failed} of {len(reports)} files extended"
     )  # fmt: skip
     write_page(path, title, [_item(report) for report in reports])
+
+
+def write_stems_page(path: Path, title: str, songs: Sequence[Mapping[str, Any]]) -> None:
+    """A page of these songs, in place of an older one; as the report has them."""
+    write_page(path, title, [_song_item(song) for song in songs])
+
+
+def song_facts(song: Mapping[str, Any]) -> dict[str, str]:
+    """What people want to know of a song that was done, in words."""
+
+    def in_db(value: float | None) -> str:
+        return "" if value is None else f"{value:.1f} dB"
+
+    return {
+        "Stems": str(len(song["stems"])),
+        "Rate": f"{song['sample_rate']} Hz",
+        "Length": f"{song['duration']:.2f} s",
+        "Cutoff": f"{song['cutoff_hz'] / 1000:.2f} kHz",
+        "Sum, low band": in_db(song["sum_residual_db"]),
+        "Sum, new band": in_db(song["sum_high_db"]),
+        "Model": song["model"],
+        "Seed": str(song["seed"]),
+        "Time taken": f"{song['seconds']:.1f} s",
+    }
+
+
+def _song_item(song: Mapping[str, Any]) -> Item:
+    name, notes = printable(song["name"]), [*map(printable, song["notes"])]
+    if "stems" not in song:
+        notes += [printable(song["error"])] if "error" in song else []
+        return Item(name, {"Result": song["state"]}, notes=notes)
+    notes += [printable(f"{stem['name']}: {text}") for stem in song["stems"] for text in _of(stem)]
+    pictures: list[bytes] = []
+    try:
+        pictures = _stem_pictures(song)
+    except AudioSRError as error:  # an output that has gone, a missing matplotlib
+        notes.append(str(error))
+    return Item(name, {"Result": song["state"], **song_facts(song)}, pictures, notes)
+
+
+def _of(stem: Mapping[str, Any]) -> list[str]:
+    """What there is to say of one stem."""
+    told = list(stem["notes"])
+    if stem["solo_db"] is not None:
+        told.append(f"new band {stem['solo_db']:+.1f} dB re the stem extended alone")
+    if stem["overs"]:
+        told.append(f"{counted(stem['overs'], 'sample')} over full scale")
+    return told
+
+
+def _stem_pictures(song: Mapping[str, Any]) -> list[bytes]:
+    """The stems that got a new band, side by side."""
+    shown = {}
+    for stem in song["stems"]:
+        if stem["extended"]:
+            with Reader(stem["outputs"][0]) as reader:
+                shown[stem["name"]] = picture_of(reader)
+    return [grid(shown, song["cutoff_hz"])] if shown else []
 
 
 def _item(report: Mapping[str, Any]) -> Item:

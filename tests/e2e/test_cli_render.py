@@ -119,7 +119,7 @@ def test_a_batch_with_a_failure_in_its_middle(folder, render):
     assert reports[0]["steps"] == ["HighpassFilter", "SuperResolution"]
     assert json.loads((folder / "report.json").read_text())["files"] == reports
     page = (folder / "report.html").read_text()
-    assert all(word in page for word in ("out/a.wav", "bad.wav", "LUFS", "dBTP"))
+    assert all(word in page for word in ("out/a.wav", "bad.wav", "LUFS", "dBTP", "failed"))
 
 
 def test_usage(folder, render):

@@ -63,6 +63,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(album, tmp_path):
     code, lines, err = stems(tmp_path, "Album", "-o", "out", "--recursive", "--dry-run", "--json")
     assert code == 0
     assert [(one["name"], len(one["stems"])) for one in lines] == [("one", 1), ("two", 1)]
+    assert [*lines[0]["stems"][0]] == ["name", "inputs", "outputs"]  # as in the report
+    assert "one: 1 stem\n" in err
     assert "no sounds: 1" in err
     assert not (tmp_path / "out").exists()
 
@@ -86,6 +88,9 @@ def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
     assert first["totals"]["done"] == 2
     page = (tmp_path / "report.html").read_text()
     assert all(name in page for name in ("one", "two", "three", "bad.wav"))
+    assert all(said in page for said in ("Cutoff", "kHz", "failed", "Time taken"))
+    assert page.count("data:image/png") == 2
+    assert "one: 1 stem, cutoff" in err
 
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
     code, lines, _ = stems(tmp_path, *arguments, "--resume")

@@ -27,7 +27,7 @@ from audiosr_core.errors import (
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct, plan_targets
-from plugin_host.cli.terminal import emit, finite, interrupted, note, printable, say
+from plugin_host.cli.terminal import counted, emit, finite, interrupted, note, printable, say
 from plugin_host.errors import PluginError
 from plugin_host.place import Place, Where
 
@@ -422,8 +422,8 @@ def _tell_report(report: Report, request: Request) -> None:
             say(f"  note: {text}")
         if report["overs"]:
             kept = "kept" if report["sample_format"] in ("FLOAT", "DOUBLE") else "clipped"
-            say(f"  note: {report['overs']} samples are over full scale and were {kept};"
-                " a limiter at the end avoids it")  # fmt: skip
+            count = counted(report["overs"], "sample")
+            say(f"  note: {count} over full scale, {kept}; a limiter at the end avoids it")
     if request.json:
         emit(report)
 
@@ -434,7 +434,9 @@ def _sentence(report: Report) -> str:
     facts = _facts(report)
     wanted = ("loudness", "true peak", "cutoff", "null")
     told = [f"{name} {facts[name]}" for name in wanted if name in facts]
-    return f"{report['input']} {arrow} {report['output']}: {', '.join(told)}; {facts['took']}"
+    kept = f"; the original is {Path(report['backup']).name}" if report["backup"] else ""
+    said = f"{', '.join(told)}; {facts['took']}{kept}"
+    return f"{report['input']} {arrow} {report['output']}: {said}"
 
 
 def _facts(report: Report) -> dict[str, str]:
@@ -446,9 +448,11 @@ def _facts(report: Report) -> dict[str, str]:
         "loudness": arrow.join(f"{v:.1f} LUFS" for v in lufs if v is not None),
         "true peak": arrow.join(f"{v:.1f} dBTP" for v in peaks if v is not None),
     }
-    if report["cutoff_hz"] is not None:
+    if report["full_band"]:
+        facts["cutoff"] = "none"
+    elif report["cutoff_hz"] is not None:
         facts["cutoff"] = f"{report['cutoff_hz'] / 1000:.2f} kHz"
-    if report["null_residual_db"] is not None:
+    if report["null_residual_db"] is not None and not report["full_band"]:
         below = f"below {report['crossover_hz'] / 1000:.2f} kHz"
         facts["null"] = f"{report['null_residual_db']:.1f} dB {below}"
     facts["format"] = f"{report['sample_rate']} Hz, {report['sample_format']}"
@@ -471,14 +475,15 @@ def _item(report: Report) -> Item:
     from plugin_host.page import Item
 
     if "error" in report:
-        return Item(report["input"], {"error": report["error"]})
+        return Item(report["input"], {"result": "failed"}, notes=[report["error"]])
     pictures, notes = [], list(report["notes"])
     if not report["dry_run"] and report["num_samples"]:
         try:
             pictures.append(_picture(report))
         except AudioSRError as error:  # no library for pictures, or a file that has gone
             notes.append(str(error))
-    return Item(report["output"], _facts(report), pictures, notes)
+    result = "measured" if report["dry_run"] else "rendered"
+    return Item(report["output"], {"result": result, **_facts(report)}, pictures, notes)
 
 
 def _picture(report: Report) -> bytes:

@@ -16,7 +16,7 @@ from audiosr_core.settings import Settings
 from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code
-from plugin_host.cli.terminal import emit, note, printable, say
+from plugin_host.cli.terminal import counted, emit, note, printable, say
 from plugin_host.place import Where
 
 if TYPE_CHECKING:
@@ -147,7 +147,10 @@ def stems(
         page = jsonlib.dumps(done.as_dict(), indent=2, default=str).encode()
         write_whole(report, page, overwrite=True)
     if html is not None:
-        _write_page(html, done)
+        from plugin_host.cli.batch_page import write_stems_page
+
+        title = f"Stems of {done.folder.resolve().name}"
+        write_stems_page(html, title, [song.as_dict() for song in done.songs])
     raise typer.Exit(_tell_end(done, quiet))
 
 
@@ -196,7 +199,7 @@ class _Audience:
         if song.state == "failed":
             say(f"error: {song.name}: {song.error}", "red")
         elif not self._quiet:
-            say(f"{song.name}: {_WORDS[song.state]}")
+            say(f"{song.name}: {_sentence(song)}")
             for text in song.as_dict()["notes"]:
                 say(f"  note: {text}")
         if self._json:
@@ -204,22 +207,35 @@ class _Audience:
 
 
 _WORDS = {
-    "done": "done",
     "resumed": "done by an earlier run",
     "skipped": "skipped, its outputs are there already",
 }
 
 
+def _sentence(song: SongResult) -> str:
+    """What was done to one song, on one line."""
+    from plugin_host.cli.batch_page import song_facts
+
+    if song.state != "done":
+        return _WORDS[song.state]
+    facts = song_facts(song.as_dict())
+    what = "nothing to add"
+    if song.report["extended"]:
+        changed = facts["Sum, low band"]
+        what = f"cutoff {facts['Cutoff']}" + (f", sum changed by {changed} below" * bool(changed))
+    return f"{counted(len(song.report['stems']), 'stem')}, {what}; {facts['Time taken']}"
+
+
 def _tell_plan(album: Album, json: bool) -> int:
     for song in album.songs:
-        say(f"{song.name}: {len(song.stems)} stems")
+        say(f"{song.name}: {counted(len(song.stems), 'stem')}")
         for text in song.notes:
             say(f"  note: {text}")
         for file, target in zip(song.files, song.targets, strict=True):
             say(f"  {file} would become {target}")
         if json:
-            stems = [{"name": one.name, "files": [*map(str, one.files)],
-                      "targets": [*map(str, one.targets)]} for one in song.stems]  # fmt: skip
+            stems = [{"name": one.name, "inputs": [*map(str, one.files)],
+                      "outputs": [*map(str, one.targets)]} for one in song.stems]  # fmt: skip
             emit({"name": song.name, "dry_run": True, "stems": stems, "notes": [*song.notes]})
     for one in album.unusable:
         say(f"error: {one.name}: {one.error}", "red")
@@ -237,7 +253,7 @@ def _tell_end(done: BatchReport, quiet: bool) -> int:
         for song in failed:
             say(f"  {song.name}")
     elif not quiet and not failed:
-        say(f"{len(done.songs)} songs, {done.seconds:.1f} s")
+        say(f"{counted(len(done.songs), 'song')}, {done.seconds:.1f} s")
     return exit_code([song.exit_code for song in failed], len(done.songs))
 
 
@@ -246,20 +262,3 @@ def _check_folder(path: Path) -> None:
     from audiosr_core.files import check_folder
 
     check_folder(path)
-
-
-def _write_page(path: Path, done: BatchReport) -> None:
-    from plugin_host.page import Item, write_page
-
-    items = [
-        Item(printable(song.name), _facts(song), (), [*map(printable, song.as_dict()["notes"])])
-        for song in done.songs
-    ]
-    write_page(path, f"Stems of {done.folder.resolve().name}", items)
-
-
-def _facts(song: SongResult) -> dict[str, str]:
-    """What fits on a line."""
-    plain = (str, int, float, bool)
-    facts = {k: printable(str(v)) for k, v in song.as_dict().items() if isinstance(v, plain)}
-    return {"state": song.state, **facts}
