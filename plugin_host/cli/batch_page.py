@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from audiosr_core.errors import AudioSRError
 from audiosr_core.evaluation.compare import picture_of
-from audiosr_core.files import Reader
-from plugin_host.cli.terminal import counted, printable
+from audiosr_core.files import Reader, check_folder
+from plugin_host.cli.terminal import counted, note, printable
 from plugin_host.page import Item, write_page
 from plugin_host.pictures import grid, spectra
+
+
+def check_page(path: Path) -> None:
+    """Before the work: FileError if it cannot be written there; and a note on what it will lack."""
+    check_folder(path)
+    if importlib.util.find_spec("matplotlib") is None:
+        note("the page will have no pictures; for those run: pip install 'audiosr-bridge[plots]'")
 
 
 def write_batch_page(path: Path, reports: Sequence[Mapping[str, Any]]) -> None:

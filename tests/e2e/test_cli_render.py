@@ -132,6 +132,9 @@ def test_usage(folder, render):
         code, _, err = render(*arguments)
         assert code == 2, (arguments, err)
         assert err.startswith("error: ")
+    for option in ("--html", "--report"):  # before the work, not after it
+        code, reports, err = render("chain.toml", "a.wav", option, "missing/page", "--json")
+        assert (code, reports) == (1, []), err
     code, [report], _ = render("chain.toml", "a.wav", "--dry-run", "--json")
     assert code == 0
     assert report["dry_run"]

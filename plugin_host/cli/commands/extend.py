@@ -149,6 +149,10 @@ def extend_all(
     """
     from audiosr_core.extend_file import default_target
 
+    if request.html is not None:
+        from plugin_host.cli.batch_page import check_page
+
+        check_page(request.html)
     targets: list[Path | FileError | None]
     if request.in_place:
         targets = [None] * len(sources)

@@ -153,7 +153,14 @@ def render(
 def render_all(sources: Sequence[Path], output: str | None, request: Request) -> int:
     """Render each file; one that fails stops no other. Returns the exit code."""
     from audiosr_core.extend_file import default_target
+    from audiosr_core.files import check_folder
 
+    if request.report is not None:
+        check_folder(request.report)
+    if request.html is not None:
+        from plugin_host.cli.batch_page import check_page
+
+        check_page(request.html)
     targets: list[Path | FileError]
     if request.in_place:
         targets = [*sources]

@@ -127,9 +127,12 @@ def stems(
         raise UsageError(f"{album} holds no sounds; name another folder, or say --recursive")
     if dry_run:
         raise typer.Exit(_tell_plan(found, json))
-    for path in (report, html):
-        if path is not None:
-            _check_folder(path)
+    if report is not None:
+        _check_folder(report)
+    if html is not None:
+        from plugin_host.cli.batch_page import check_page
+
+        check_page(html)
     with bars(quiet) as progress:
         done = run_batch(
             found,
