@@ -660,7 +660,7 @@ class _FlacSink:
         with contextlib.ExitStack() as stack:
             self._encoded = Temporary(target)
             stack.callback(self._encoded.discard)
-            self._output = _Output(self._encoded)
+            self._output = SoundOutput(self._encoded)
             try:
                 self._sound = soundfile.SoundFile(
                     self._output,
@@ -751,7 +751,7 @@ class _Window:
         return self._place
 
 
-class _Output:
+class SoundOutput:
     """A Temporary for libsndfile to write; an error waits for `check`, for C cannot carry it."""
 
     def __init__(self, temporary: Temporary) -> None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -34,11 +33,14 @@ from typing import Any
 import platformdirs
 import tomlkit
 
+from audiosr_core.containers.temporary import write_whole
 from audiosr_core.errors import FileError, OutputExistsError, SettingsError, UsageError
 from audiosr_core.settings import KNOBS, Settings, settings_from
 
 SCHEMA = 1
 MAX_BYTES = 1 << 20  # a preset is a page of text; more is some other file
+MAX_DEPTH = 32  # of tables and arrays inside each other
+_TOO_DEEP = f"tables and arrays lie at most {MAX_DEPTH} deep in each other"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SUFFIXES = (".toml", ".json")
@@ -158,9 +160,9 @@ def save_preset(preset: Preset, folder: Path | None = None, *, overwrite: bool =
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, preset_text(preset))
     except OSError as error:
         raise FileError(f"cannot save the preset to {path}: {error.strerror}") from error
+    write_whole(path, preset_text(preset).encode(), overwrite=True)
     return path
 
 
@@ -216,8 +218,8 @@ def read_preset(path: Path) -> Preset:
     if path.suffix.lower() == ".json":
         text = _toml_of(text, path)
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise SettingsError(f"preset {path} must be TOML: {error}") from error
     schema = data.get("schema")
     if type(schema) is not int or schema < 1:
@@ -249,6 +251,30 @@ def read_preset(path: Path) -> Preset:
         )
     except SettingsError as error:
         raise SettingsError(f"preset {path}: {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """What a file says that others may have written; ValueError if it is no TOML.
+
+    Numbers beyond 64 bits, which TOML has not, and tables far inside each other are none either.
+    """
+    try:
+        data = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    level: list[Any] = [data]
+    for _ in range(MAX_DEPTH):
+        if any(type(one) is int and not -(2**63) <= one < 2**63 for one in level):
+            raise ValueError("whole numbers have at most 64 bits")
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
+    return data
 
 
 def _read_text(path: Path) -> str:
@@ -292,16 +318,3 @@ def _line(about: Mapping[str, Any], key: str, path: Path) -> str:
     if not isinstance(value, str):
         raise SettingsError(f"preset {path}: {key} must be text, got {value!r}")
     return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -36,7 +36,7 @@ def breakpoints(knob: str, points: Sequence[Any]) -> Breakpoints:
     """
     try:
         pairs = tuple((float(seconds), value) for seconds, value in points)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pairs = ()
     times = [seconds for seconds, _ in pairs]
     if not times or times != sorted(times) or not all(map(math.isfinite, times)):

@@ -45,8 +45,8 @@ class Chain(ArrayProcessor, MutableSequence[Element]):
 
     def close(self) -> None:
         """Let go of what its steps hold; they open it again."""
-        for step in self._steps:
-            if isinstance(step, Chain | SuperResolution):
+        for step in self._laid_open():
+            if isinstance(step, SuperResolution):
                 step.close()
 
     @overload
@@ -139,10 +139,12 @@ class Chain(ArrayProcessor, MutableSequence[Element]):
             if isinstance(step, pedalboard.Plugin | SuperResolution):
                 step.reset()
 
-    def _laid_open(self) -> list[Element]:
+    def _laid_open(self, around: tuple[Chain, ...] = ()) -> list[Element]:
+        if any(one is self for one in around):
+            raise ChainError("a chain must not hold itself; take it out")
         steps: list[Element] = []
         for step in self._steps:
-            steps += step._laid_open() if isinstance(step, Chain) else [step]
+            steps += step._laid_open((*around, self)) if isinstance(step, Chain) else [step]
         return steps
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import os
 import stat
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from audiosr_core.errors import AudioSRError, UsageError
 from audiosr_core.files import Reader
+from audiosr_core.presets import parse_toml
 from audiosr_core.settings import KNOBS
 from plugin_host.chain import Chain, Element
 from plugin_host.errors import ChainError, PluginError
@@ -236,8 +236,8 @@ def _read(path: Path) -> str:
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parse_toml(text)
+    except ValueError as error:
         raise ChainError(f"chain {path} must be TOML: {error}") from error
     schema = data.get("schema")
     if type(schema) is not int or schema < 1:

@@ -11,7 +11,11 @@ AudioSRError              1
 
 from __future__ import annotations
 
-from audiosr_core.errors import AudioSRError, FileError, UsageError
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from audiosr_core.errors import AudioSRError, DeviceError, FileError, UsageError
 
 
 class ChainError(UsageError):
@@ -28,3 +32,18 @@ class ChangedError(FileError):
 
 class WindowError(AudioSRError):
     """No window can be opened here."""
+
+
+@contextlib.contextmanager
+def in_our_words(source: Path | None = None) -> Iterator[None]:
+    """Errors of the system become ours; `source` is the file they are about, if they name none."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceError(
+            "there is not enough memory; close other programs, or do less at once"
+        ) from error
+    except OSError as error:
+        where = error.filename or source
+        what = error.strerror or str(error)
+        raise FileError(f"{where}: {what}" if where else what) from error

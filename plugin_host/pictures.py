@@ -11,7 +11,6 @@ The join inspector looks at what was added (the extended sound less the original
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from audiosr_core.evaluation.plots import (
     mark,
     new_figure,
     paint,
+    png_of,
     spectrogram,
 )
 from audiosr_core.files import FileInfo, Reader, provenance_of
@@ -86,7 +86,7 @@ def grid(pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title: st
             va="bottom", transform=every[0].transAxes, color=CUTOFF_INK, fontsize=10,
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
-    return _png(figure)
+    return png_of(figure)
 
 
 def spectra(pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title: str = "") -> bytes:
@@ -97,7 +97,7 @@ def spectra(pictures: Mapping[str, Spectrogram], cutoff_hz: float | None, title:
     if cutoff_hz is not None:
         mark(axes.axvline, cutoff_hz, f"Cutoff, {cutoff_hz / 1000:.2f} kHz")
     legend(axes)
-    return _png(figure)
+    return png_of(figure)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def draw_joins(
     for place, join in enumerate(sorted(worst, key=lambda join: join.start)):
         picture, start = _close_up(original, extended, join)
         _draw_close(figure.add_subplot(places[2, place]), join, picture, start, crossover_hz)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _plan_of(path: Path, info: FileInfo, input_rate: int) -> ChunkPlan:
@@ -350,9 +350,3 @@ def _curve(axes: Any, values: Array, of: Any) -> None:
     axes.plot(seconds, shown, color=ORIGINAL_INK, lw=0.7)
     axes.set_xlim(0, len(values) / FRAMES_PER_SECOND)
     axes.grid(color="#dee2e6", lw=0.6)
-
-
-def _png(figure: Any) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()

@@ -127,14 +127,18 @@ def run_plugins(
     if num_samples <= num_channels:  # pedalboard takes the larger side for time
         samples = _filled(samples, num_channels + 1)
     board = pedalboard.Pedalboard(list(plugins))  # type: ignore[attr-defined]
+    interleaved = samples.flags.f_contiguous and not samples.flags.c_contiguous
+    given = (
+        samples.T if interleaved else samples
+    )  # it reads both, and a copy costs more than a gain
     try:
-        made: NDArray[np.float32] = board.process(samples, sample_rate, buffer_size, reset)
+        made: NDArray[np.float32] = board.process(given, sample_rate, buffer_size, reset)
     except (RuntimeError, ValueError) as error:
         raise PluginError(
             f"{names(plugins)} cannot take {num_channels} channels at {sample_rate} Hz: {error}"
             f"{_advice(plugins, sample_rate, num_channels)}"
         ) from error
-    return made[:, :num_samples]
+    return (made.T if interleaved else made)[:, :num_samples]
 
 
 def forgets(plugin: pedalboard.Plugin) -> bool:

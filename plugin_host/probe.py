@@ -15,7 +15,6 @@ import faulthandler
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,6 +24,7 @@ from typing import Any
 
 import platformdirs
 
+from plugin_host.child import ending
 from plugin_host.errors import PluginError
 
 SECONDS = 30.0
@@ -112,19 +112,11 @@ def _try(module: str, request: Mapping[str, Any], name: str, seconds: float) -> 
         wrong = json.loads(child.stdout)
     except ValueError:
         raise PluginError(
-            f"{name} crashed while it was loaded ({_death(child.returncode)}); update it, or take"
+            f"{name} crashed while it was loaded ({ending(child.returncode)}); update it, or take"
             " it out of the chain"
         ) from None
     if wrong:
         raise PluginError(wrong)
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    with contextlib.suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
 
 
 def _stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:

@@ -25,10 +25,10 @@ from pedalboard import Plugin
 
 from audiosr_core import __version__
 from audiosr_core.audio import Samples
-from audiosr_core.containers.temporary import Temporary, translated
+from audiosr_core.containers.temporary import Temporary
 from audiosr_core.decision import Decision
 from audiosr_core.engine import EngineLike
-from audiosr_core.errors import UsageError
+from audiosr_core.errors import FileError, UsageError
 from audiosr_core.evaluation.metrics import NullMeter
 from audiosr_core.extend_file import (
     FIRST_PASS,
@@ -41,7 +41,15 @@ from audiosr_core.extend_file import (
     sum_of,
     watched,
 )
-from audiosr_core.files import Reader, Writer, check_folder, check_target, copy_file, output_format
+from audiosr_core.files import (
+    Reader,
+    SoundOutput,
+    Writer,
+    check_folder,
+    check_target,
+    copy_file,
+    output_format,
+)
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.splice import crossover_hz
@@ -418,15 +426,18 @@ class _Walk:
         temporary = Temporary(folder / self._goal.name)
         self._stack.callback(temporary.discard)
         exact = isinstance(self._opened[-1], _Extended)  # of a plugin nothing is lost in float32
-        with (
-            translated(self._goal, "written"),
-            soundfile.SoundFile(
-                temporary.path, "w", self.sample_rate, self.num_channels,
+        output = SoundOutput(temporary)
+        try:
+            with soundfile.SoundFile(
+                output, "w", self.sample_rate, self.num_channels,
                 "DOUBLE" if exact else "FLOAT", format="RF64",
-            ) as file,
-        ):  # fmt: skip
-            for samples, _ in self.pieces():
-                file.write(samples.T)
+            ) as file:  # fmt: skip
+                for samples, _ in self.pieces():
+                    file.write(samples.T)
+        except (soundfile.LibsndfileError, AssertionError) as error:
+            output.check()
+            raise FileError(f"{self._goal} cannot be written: {error}") from error
+        output.check()
         self._sound = self._stack.enter_context(Reader(temporary.path))
         self._opened = []
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from audiosr_core.audio import Samples
 from audiosr_core.decision import Decision, output_rate
 from audiosr_core.errors import SettingsError, UsageError
-from audiosr_core.presets import load_preset
+from audiosr_core.presets import differences, load_preset
 from audiosr_core.settings import KNOBS, Settings
 from audiosr_core.splice import MIN_WIDTH_HZ, width_hz
 from bridge.worker_engine import follow
@@ -177,11 +177,7 @@ class SuperResolution(ArrayProcessor):
 
     def differences(self) -> dict[str, Any]:
         """The knobs that differ from their defaults, breakpoints as lists."""
-        turned = {
-            name: value
-            for name, value in self._settings.as_dict().items()
-            if value != KNOBS[name].default
-        }
+        turned = {name: own for name, (own, _) in differences(self._settings, Settings()).items()}
         lists = {name: [list(point) for point in at] for name, at in self._automation.items()}
         return turned | lists
 

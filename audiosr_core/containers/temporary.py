@@ -4,6 +4,9 @@ open     .song.wav.3f9c.part   hidden, beside the target, so that a rename is on
 write    ...
 publish  fsync → link or rename to song.wav → fsync of the folder
 discard  unlink; also whenever the `with` is left early
+
+Whoever writes one holds a lock on it. What a killed process left is locked by nobody, and goes
+when the same target is written again.
 """
 
 from __future__ import annotations
@@ -13,12 +16,19 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
 from audiosr_core.containers.chunks import Piece, Span
 from audiosr_core.errors import FileError, OutputExistsError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 COPY_BYTES = 1 << 20
 
@@ -51,12 +61,10 @@ class Temporary:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        name = f".{target.name[:40]}.{secrets.token_hex(4)}.part"
-        self.path = target.with_name(name)
+        discard_orphans(target)
         with translated(target, "written"):
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            # 0o666: the kernel takes the user's umask off, as for any new file
-            self._file = open(os.open(self.path, flags, 0o666), "w+b", buffering=0)  # noqa: SIM115
+            self.path, self._file = _made(target)
+            self._lock = os.dup(self._file.fileno())  # until it has its name
 
     def write(self, data: bytes) -> None:
         """All of it, or FileError."""
@@ -106,6 +114,7 @@ class Temporary:
             self._file.close()
         with contextlib.suppress(OSError):
             self.path.unlink()
+        self._unlock()
 
     def publish(self, replace: bool, backup: Path | None = None) -> Path | None:
         """Give the file its name in one step; the backup's path, if one was asked for.
@@ -128,11 +137,17 @@ class Temporary:
             except FileExistsError as error:
                 raise exists(self.target) from error
             except OSError:
-                if kept:
+                if kept and self.path.exists():  # else it was renamed, whatever a server says
                     kept.unlink()
                 raise
             sync_folder(self.target.parent)
+        self._unlock()
         return kept
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _take_over_mode(self) -> None:
         try:
@@ -146,10 +161,14 @@ class Temporary:
 
 
 def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
-    """These bytes as a file, all of them or none; OutputExistsError if it may not be replaced."""
+    """These bytes as a file, all of them or none; OutputExistsError if it may not be replaced.
+
+    A link stays one; a device, a pipe or a folder is never replaced.
+    """
     if not overwrite and path.exists():
         raise exists(path)
-    temporary = Temporary(path)
+    check_regular(path)
+    temporary = Temporary(Path(os.path.realpath(path)))
     try:
         temporary.write(data)
         temporary.publish(replace=overwrite)
@@ -157,14 +176,58 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         temporary.discard()
 
 
+def check_regular(path: Path) -> None:
+    """FileError if there is something that is no file, which a rename would replace."""
+    with translated(path, "written"), contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileError(f"{path} is no regular file; choose another name")
+
+
 def discard_orphans(target: Path) -> None:
-    """Remove what processes that were killed left of a target; nobody may be writing it."""
+    """Remove what processes that were killed left of a target."""
     real = Path(os.path.realpath(target))
     orphan = re.compile(re.escape(f".{real.name[:40]}.") + r"[0-9a-f]{8}\.part")
     with contextlib.suppress(OSError):
-        for one in real.parent.iterdir():
-            if orphan.fullmatch(one.name):
-                one.unlink()
+        for name in os.listdir(real.parent):
+            if orphan.fullmatch(name):
+                _discard_orphan(real.with_name(name))
+
+
+def _discard_orphan(path: Path) -> None:
+    """Unless somebody is writing it, or nobody can say."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            _take(descriptor)
+            path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _made(target: Path) -> tuple[Path, FileIO]:
+    """A new hidden file, locked."""
+    while True:
+        path = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        # 0o666: the kernel takes the user's umask off, as for any new file
+        file = open(os.open(path, flags, 0o666), "w+b", buffering=0)  # noqa: SIM115
+        taken = False  # for an orphan, before it was locked
+        try:
+            _take(file.fileno())
+        except BlockingIOError:
+            taken = True
+        except OSError:  # no locks here, so nobody takes anything
+            pass
+        if not taken and path.exists():
+            return path, file
+        file.close()
+
+
+def _take(descriptor: int) -> None:
+    """Lock a file; BlockingIOError if somebody else has it, OSError where there are no locks."""
+    if fcntl is None:
+        raise OSError(errno.ENOSYS, "no locks")
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def exists(path: Path) -> OutputExistsError:
@@ -204,7 +267,7 @@ def _back_up(path: Path, backup: Path) -> Path:
             return name
         except FileExistsError:
             number += 1
-        except OSError:
+        except OSError:  # a file system without links
             try:
                 _copy_new(path, name)
                 return name
@@ -213,12 +276,14 @@ def _back_up(path: Path, backup: Path) -> Path:
 
 
 def _copy_new(path: Path, name: Path) -> None:
-    with open(path, "rb") as old, open(name, "xb") as new:
-        try:
+    """Whole before it has its name, or a kill would leave a backup that is none."""
+    copy = Temporary(name)
+    try:
+        with open(path, "rb") as old:
             while data := old.read(COPY_BYTES):
-                new.write(data)
-            new.flush()
-            os.fsync(new.fileno())
-        except BaseException:
-            name.unlink()
-            raise
+                copy.write(data)
+        copy.publish(replace=False)
+    except OutputExistsError as error:
+        raise FileExistsError(name) from error
+    finally:
+        copy.discard()

@@ -8,6 +8,7 @@ Matplotlib (extra `plots`) is imported when a figure is drawn, never before, and
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from scipy import signal
 
 from audiosr_core.audio import Samples
-from audiosr_core.errors import AudioError, FileError, SettingsError
+from audiosr_core.containers.temporary import write_whole
+from audiosr_core.errors import AudioError, SettingsError
 
 Array = NDArray[np.float64]
 Read = Callable[[int, int], Samples]
@@ -138,10 +140,14 @@ def draw(
             transform=first.transAxes, ha="right", va="bottom", color=CUTOFF_INK, fontsize=10,
         )  # fmt: skip
     legend(fourth)
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise FileError(f"the picture cannot be written to {path}: {error.strerror}") from error
+    write_whole(path, png_of(figure), overwrite=True)
+
+
+def png_of(figure: Any) -> bytes:
+    """The figure as a PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def new_figure(width: float, height: float, title: str) -> Any:
@@ -151,13 +157,14 @@ def new_figure(width: float, height: float, title: str) -> Any:
         figsize=(width, height), dpi=120, layout="constrained", facecolor="white"
     )
     canvas_module.FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=15, fontweight="bold", color=INK)
+    figure.suptitle(plain(title), fontsize=15, fontweight="bold", color=INK, parse_math=False)
     return figure
 
 
 def colour_range(*pictures: Spectrogram) -> tuple[float, float]:
     """dB from and to: the same colours for all of them."""
     top_db = float(10 * np.ceil(max(picture.db.max() for picture in pictures) / 10))
+    top_db = max(top_db, FLOOR_DB + 10)  # of what nobody hears
     return max(FLOOR_DB, top_db - 100), top_db
 
 
@@ -185,9 +192,14 @@ def paint(
     )  # fmt: skip
 
 
+def plain(text: str) -> str:
+    """Without what no font has: control characters, undecodable bytes of file names."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def label(axes: Any, title: str, top_hz: float, duration: float) -> None:
     """Title, units and limits of a spectrogram."""
-    axes.set_title(title, loc="left", fontsize=12, color=INK)
+    axes.set_title(plain(title), loc="left", fontsize=12, color=INK, parse_math=False)
     axes.set(xlabel="Time, s", ylabel="Frequency, kHz", xlim=(0, duration), ylim=(0, top_hz / 1000))
     axes.set_facecolor("#f1f3f5")  # above a lower Nyquist frequency: no data, not silence
 

@@ -10,7 +10,7 @@ anything else            that file     into it       (made when missing)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from audiosr_core.errors import FileError, UsageError
@@ -33,6 +33,14 @@ def output_folder(output: str | None, num_inputs: int) -> Path | None:
     return path
 
 
+def made_folder(output: str | None) -> Path | None:
+    """The folder that `-o` means where it is one always, made if it is missing."""
+    folder = output_folder(output, 2)
+    if folder is not None:
+        make_folder(folder)
+    return folder
+
+
 def check_distinct(sources: Sequence[Path]) -> None:
     """Raise UsageError if one file is given twice, under whatever names."""
     seen: dict[str, Path] = {}
@@ -40,6 +48,32 @@ def check_distinct(sources: Sequence[Path]) -> None:
         first = seen.setdefault(os.path.realpath(source), source)
         if first is not source:
             raise UsageError(f"{source} and {first} are the same file; give it once")
+
+
+def check_report(path: Path | None, sources: Iterable[Path]) -> None:
+    """Before any work: a report or picture can be written, and takes the place of no sound.
+
+    Args:
+        path: where it shall be; None for nowhere
+        sources: what else it must not replace
+
+    Raises:
+        UsageError: it would replace a sound, or one of the sources
+        FileError: nothing can be written there
+    """
+    from audiosr_core.containers.temporary import check_regular
+    from audiosr_core.files import READ_ONLY_SUFFIXES, SUFFIXES, check_folder
+
+    if path is None:
+        return
+    real = Path(os.path.realpath(path))
+    sounds = {*SUFFIXES, *READ_ONLY_SUFFIXES}
+    if not sounds.isdisjoint((path.suffix.lower(), real.suffix.lower())) or any(
+        os.path.realpath(source) == str(real) for source in sources
+    ):
+        raise UsageError(f"a report must not take the place of {path}; choose another name for it")
+    check_regular(path)
+    check_folder(path)
 
 
 def plan_targets(

@@ -12,7 +12,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -26,9 +26,10 @@ from audiosr_core.errors import (
     OutputExistsError,
 )
 from audiosr_core.settings import Settings
+from plugin_host.child import Outcome
 from plugin_host.stems.album import Album, Song
-from plugin_host.stems.journal import Journal, key_of
-from plugin_host.stems.seat import Crew, Lost, Order, Outcome
+from plugin_host.stems.journal import Entry, Journal, key_of
+from plugin_host.stems.seat import Crew, Lost, Order
 
 SCHEMA = 1  # of the report
 TRIES = 2
@@ -130,9 +131,10 @@ def run_batch(
         audience.ended(one)
     with Journal(out) as journal:
         orders = []
+        originals = {os.path.realpath(file) for song in album.songs for file in song.files}
         for index, song in enumerate(album.songs):
             found = _plan(index, song, album.folder, settings, model_sha256, journal, on_existing,
-                          resume)  # fmt: skip
+                          resume, originals)  # fmt: skip
             if isinstance(found, Order):
                 orders.append(found)
             else:
@@ -162,6 +164,7 @@ def _plan(
     journal: Journal,
     on_existing: OnExisting,
     resume: bool,
+    originals: Container[str],
 ) -> Order | SongResult:
     """What is to be done about a song, before any work."""
     try:
@@ -177,6 +180,8 @@ def _plan(
         )
         order = Order(index, key, song, settings, False, sum(size for _, size, _ in stamps))
         known = journal.find(key) if resume else None
+        if known is not None and not _fits(known, song, originals):
+            known = None
         if known is not None and known.done:
             return SongResult(song.name, "resumed", song.notes, report=known.report)
         if known is not None:  # a kill fell into it: what there is of its targets is ours
@@ -190,6 +195,12 @@ def _plan(
     if on_existing == "rename":
         return replace(order, song=_free(song))
     return replace(order, overwrite=on_existing == "overwrite")
+
+
+def _fits(known: Entry, song: Song, originals: Container[str]) -> bool:
+    """Whether the journal speaks of this song, and not of files that are nobody's to replace."""
+    reals = map(os.path.realpath, known.targets)
+    return len(known.targets) == len(song.targets) and not any(one in originals for one in reals)
 
 
 def _carry_out(
@@ -243,6 +254,7 @@ def _carry_out(
 def _ended(order: Order, outcome: Outcome, journal: Journal) -> SongResult:
     song = order.song
     if outcome.error:
+        journal.fail(order.key, song.name, song.targets)
         return SongResult(song.name, "failed", song.notes, outcome.error, outcome.exit_code)
     journal.finish(order.key, song.name, song.targets, outcome.report)
     return SongResult(song.name, "done", song.notes, report=outcome.report)

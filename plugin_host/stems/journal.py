@@ -2,10 +2,11 @@
 
     {"state": "begun", "key": …, "targets": […]}                  before the work
     {"state": "done",  "key": …, "outputs": […], "report": {…}}   after it, on the disk
+    {"state": "failed", "key": …}                                 where nothing was written
 
-The key is everything the outputs depend on. A song that was begun and is not done was under way
-when everything ended: what there is of its targets is half a song of ours, and may be replaced.
-A line that a kill tore is no line.
+The key is everything the outputs depend on. A song that was begun and no more was under way when
+everything ended: what there is of its targets is half a song of ours, and may be replaced. A line
+that a kill tore is no line, nor is one that names places outside OUT.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
@@ -68,7 +69,7 @@ class Journal:
     def find(self, key: str) -> Entry | None:
         """None as well where outputs are no longer those that were written."""
         line = self._lines.get(key)
-        if line is None:
+        if line is None or line["state"] == "failed":
             return None
         if line["state"] == "begun":
             return Entry(False, self._paths(line["targets"]), {})
@@ -93,6 +94,11 @@ class Journal:
             outputs.append({"path": self._name(target), "size": size, "mtime_ns": mtime_ns})
         self._add({"state": "done", "key": key, "song": name, "outputs": outputs, "report": report})
 
+    def fail(self, key: str, name: str, targets: Sequence[Path]) -> None:
+        """What comes to lie at the targets from now on is not ours."""
+        if not any(os.path.lexists(target) for target in targets):
+            self._add({"state": "failed", "key": key, "song": name})
+
     def _read(self) -> None:
         with translated(self.path, "read"):
             try:
@@ -105,7 +111,7 @@ class Journal:
             try:
                 line = json.loads(text)
                 self._lines[line["key"]] = _checked(line)
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
 
     def _add(self, line: Mapping[str, Any]) -> None:
@@ -116,10 +122,16 @@ class Journal:
 
     def _append(self, data: bytes) -> None:
         is_new = not self.path.exists()
-        with open(self.path, "ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(self.path, "ab", buffering=0) as file:
+            start = file.seek(0, os.SEEK_END)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) :]
+                os.fsync(file.fileno())
+            except OSError:  # half a line would spoil the next one
+                file.truncate(start)
+                raise
         if is_new:
             sync_folder(self.folder)
 
@@ -135,16 +147,25 @@ def key_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _checked(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The line, if it holds what a line holds; KeyError or TypeError if not."""
-    names = (
-        [one["path"] for one in line["outputs"] if {"size", "mtime_ns"} <= one.keys()]
-        if line["state"] == "done"
-        else line["targets"]
-    )
-    if not all(isinstance(name, str) for name in [*names, line["key"]]):
-        raise TypeError
-    return line
+def _checked(line: Any) -> Mapping[str, Any]:
+    """The line, if it holds what a line holds; KeyError, TypeError or ValueError if not."""
+    match line:
+        case {"state": "begun", "key": str(), "targets": [_, *_] as names}:
+            pass
+        case {"state": "done", "key": str(), "outputs": [_, *_] as outputs, "report": dict()}:
+            names = [one["path"] for one in outputs]
+            if not all({"size", "mtime_ns"} <= one.keys() for one in outputs):
+                raise ValueError
+        case {"state": "failed", "key": str()}:
+            names = []
+        case _:
+            raise ValueError
+    for name in names:
+        place = PurePath(name)
+        if place.is_absolute() or ".." in place.parts or "\0" in name:
+            raise ValueError
+    known: Mapping[str, Any] = line
+    return known
 
 
 def _stamp(path: Path) -> list[int] | None:

@@ -7,7 +7,7 @@ mix ───── stream ── new band ────────┴── Sha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,11 @@ class Lockstep:
         if not gets_all([widths[i] for i in sounding], mix_channels):
             self._sharer = Sharer([widths[i] for i in sounding], mix_channels, rate_out)
         self.alone = np.zeros(len(stems))  # energy of each stem's new band, extended alone
+
+    @property
+    def num_extended(self) -> int:
+        """Samples of the mix that are extended, whether they have settled in all streams or not."""
+        return self._mix.num_extended
 
     def push(self, stems: Sequence[Samples], mix: Samples) -> Settled:
         """Take the next samples of every stem and of their mix; give what has settled."""
@@ -137,13 +142,16 @@ class _Lane:
     def __init__(self, stream: Parts, num_channels: int) -> None:
         self._stream = stream
         self.original, self.high = _Queue(num_channels), _Queue(num_channels)
+        self.num_extended = 0
 
     def push(self, samples: Samples) -> None:
-        for original, high in self._stream.push_split(samples):
-            self.original.push(original)
-            self.high.push(high)
+        self._take(self._stream.push_split(samples))
 
     def flush(self) -> None:
-        for original, high in self._stream.flush_split():
+        self._take(self._stream.flush_split())
+
+    def _take(self, pieces: Iterable[tuple[Samples, Samples]]) -> None:
+        for original, high in pieces:
             self.original.push(original)
             self.high.push(high)
+            self.num_extended += high.shape[1]

@@ -12,16 +12,17 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from types import ModuleType
 from typing import Any, Self
 
 from audiosr_core.errors import DeviceError, UsageError
+from plugin_host.child import Outcome, outcome_of
 from plugin_host.place import Where
 from plugin_host.stems.seat import (
     Lost,
     Opener,
     Order,
-    Outcome,
     carry_out,
     extending,
     share_threads,
@@ -143,7 +144,7 @@ class _Actor:
 
     def extend(self, order: Order) -> Outcome:
         self._fraction = 0.0
-        return carry_out(self._work, order, self._tell)
+        return outcome_of(partial(carry_out, self._work, order, self._tell))
 
     def fraction(self) -> float:
         return self._fraction

@@ -12,11 +12,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from audiosr_core.errors import EXIT_DEVICE, EXIT_FAILED, EXIT_OK, AudioSRError
 from audiosr_core.settings import Settings
+from plugin_host.child import Outcome
 from plugin_host.place import Place, Where
 from plugin_host.stems.album import Song
 
@@ -40,15 +40,6 @@ class Order:
     settings: Settings
     overwrite: bool
     size: int  # bytes of its sources
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of it."""
-
-    report: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
-    exit_code: int = EXIT_OK
 
 
 @dataclass(frozen=True)
@@ -107,23 +98,11 @@ def _extend(
     ).as_dict()
 
 
-def carry_out(work: Work, order: Order, on_progress: Callable[[float], None]) -> Outcome:
-    """The order, with every error as an outcome."""
-    try:
-        for folder in {target.parent for target in order.song.targets}:
-            folder.mkdir(parents=True, exist_ok=True)
-        return Outcome(work(order.song, order.settings, order.overwrite, on_progress))
-    except AudioSRError as error:
-        return Outcome(error=str(error), exit_code=error.exit_code)
-    except MemoryError:
-        text = "there is not enough memory; close other programs, or take fewer --jobs"
-        return Outcome(error=text, exit_code=EXIT_DEVICE)
-    except OSError as error:
-        text = f"{error.filename or order.song.name}: {error.strerror or error}"
-        return Outcome(error=text, exit_code=EXIT_FAILED)
-    except Exception as error:
-        text = f"this is a bug: {type(error).__name__}: {error}; please report it"
-        return Outcome(error=text, exit_code=EXIT_FAILED)
+def carry_out(work: Work, order: Order, on_progress: Callable[[float], None]) -> Mapping[str, Any]:
+    """The order; its report."""
+    for folder in {target.parent for target in order.song.targets}:
+        folder.mkdir(parents=True, exist_ok=True)
+    return work(order.song, order.settings, order.overwrite, on_progress)
 
 
 def share_threads(num_seats: int) -> None:

@@ -243,7 +243,7 @@ class _Walk:
         self._engine, self._streams, self._on_progress = engine, streams, on_progress
         self._sounding = [i for i, rows in enumerate(idle) if decision.extends and not all(rows)]
         self._total = output_length(stems.num_samples, stems.sample_rate, decision.rate_out)
-        self._done = 0
+        self._lockstep: Lockstep | None = None
         self._outputs: list[_Output] = []
         self._alone = np.zeros(len(song.stems))  # energies of the new bands
         self._shared = np.zeros(len(song.stems))
@@ -337,7 +337,7 @@ class _Walk:
     def _extend(self) -> None:
         stems = self._stems
         alone = [self._alone_stream(i) for i in range(len(stems.widths))]
-        lockstep = Lockstep(
+        self._lockstep = lockstep = Lockstep(
             alone,
             self._sounding,
             stems.widths,
@@ -389,11 +389,10 @@ class _Walk:
         self._mix += energy(settled.mix)
         self._sum += energy(summed)
         self._error += energy(summed - settled.mix)
-        self._done += settled.mix.shape[1]
         self._tell()
 
     def _tell(self) -> None:
-        done = self._done / max(self._total, 1)
+        done = (self._lockstep.num_extended if self._lockstep else 0) / max(self._total, 1)
         self._on_progress(FIRST_PASS + (1 - FIRST_PASS - LAST_PASS) * min(1.0, done))
 
     def _residual_db(self) -> float:

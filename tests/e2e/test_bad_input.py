@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -300,3 +301,30 @@ def test_a_closed_standard_output_or_error_stops_no_work(tmp_path):
     )
     assert done.returncode == 0
     assert soundfile.info(tmp_path / "out.wav").samplerate == 48_000
+
+
+def test_a_report_or_picture_never_takes_the_place_of_a_sound(tmp_path):
+    noise(tmp_path / "a.wav")
+    noise(tmp_path / "b.wav")
+    (tmp_path / "album").mkdir()
+    noise(tmp_path / "album" / "c.wav")
+    (tmp_path / "chain.toml").write_text('schema = 1\n[[step]]\nplugin = "Gain"\n')
+    (tmp_path / "link.json").symlink_to("b.wav")
+    before = contents(tmp_path)
+    render = ["render", "chain.toml", "a.wav", "-o", "out.wav"]
+    stems = ["stems", "album", "-o", "out"]
+    for arguments, code in [
+        ([*render, "--report", "b.wav"], 2),
+        ([*render, "--html", "chain.toml"], 2),
+        ([*render, "--html", "link.json"], 2),
+        ([*render, "--report", "/dev/null"], 1),
+        ([*render, "--report", "nowhere/r.json"], 1),
+        ([*stems, "--report", "album/c.wav"], 2),
+        ([*stems, "--html", "/dev/full"], 1),
+        (["compare", "a.wav", "b.wav", "--png", "b.wav"], 2),
+        (["compare", "a.wav", "b.wav", "--joins", "./a.wav"], 2),
+    ]:
+        made = call(tmp_path, *arguments)
+        assert made[0] == code, (arguments, made)
+        assert contents(tmp_path) == before, arguments
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

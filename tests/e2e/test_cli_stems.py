@@ -80,6 +80,7 @@ def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
         "one": "done", "two": "done", "three": "failed",
     }  # fmt: skip
     assert "1 of 3 songs failed" in err
+    assert "one: 1 stem, cutoff" in err
     for name in ("one/a.wav", "two/Kick%L.wav", "two/Kick%R.wav"):
         made, source = soundfile.info(tmp_path / "out" / name), soundfile.info(album / name)
         assert made.frames == source.frames * made.samplerate // source.samplerate
@@ -88,9 +89,7 @@ def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
     assert first["totals"]["done"] == 2
     page = (tmp_path / "report.html").read_text()
     assert all(name in page for name in ("one", "two", "three", "bad.wav"))
-    assert all(said in page for said in ("Cutoff", "kHz", "failed", "Time taken"))
-    assert page.count("data:image/png") == 2
-    assert "one: 1 stem, cutoff" in err
+    assert page.count("data:image/png;base64,") == 4  # spectrograms and spectra of two sums
 
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.wav")}
     code, lines, _ = stems(tmp_path, *arguments, "--resume")

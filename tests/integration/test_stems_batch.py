@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from functools import partial
 from pathlib import Path
@@ -18,10 +20,12 @@ from typing import Any
 import psutil
 import pytest
 
+from audiosr_core.errors import FileError
 from audiosr_core.settings import Settings
 from plugin_host.place import Where
 from plugin_host.stems.album import read_album
 from plugin_host.stems.batch import BatchReport, SongResult, run_batch
+from plugin_host.stems.journal import JOURNAL, Journal
 from plugin_host.stems.local import LocalCrew
 from tests.support import stem_work
 from tests.support.albums import album, sound
@@ -260,6 +264,77 @@ def test_kills_at_any_moment_lose_nothing_but_the_songs_under_way(tmp_path):
     begun = stem_work.begun(top)
     assert set(begun) == set(SONGS)
     assert len(begun) <= len(SONGS) + 2 * kills  # two were under way at a kill, at most
+
+
+FORGED: list[Any] = [
+    [],
+    "text",
+    {},
+    {"state": "begun"},
+    {"state": "begun", "targets": []},
+    {"state": "begun", "targets": ["../album/a/stem 0.wav", "../album/a/stem 1.wav"]},
+    {"state": "begun", "targets": ["link/stem 1.wav", "link/stem 0.wav"]},
+    {"state": "begun", "targets": ["/etc/passwd", "a/stem 1.wav"]},
+    {"state": "begun", "targets": ["a/stem 0.wav"]},
+    {"state": "begun", "targets": ["a\0/stem 0.wav", "b"]},
+    {"state": "begun", "targets": [1, None]},
+    {"state": "done", "outputs": [], "report": {}},
+    {"state": "done", "outputs": ["a", "b"], "report": {}},
+    {"state": "done", "outputs": [{"path": "../album/a/stem 0.wav"}] * 2, "report": {}},
+    {"state": "done", "outputs": [{"path": "a", "size": 0, "mtime_ns": 0}] * 2, "report": []},
+    {"state": "asleep", "targets": ["a/stem 0.wav", "a/stem 1.wav"]},
+]
+
+
+@pytest.mark.parametrize("line", FORGED, ids=str)
+def test_a_forged_journal_costs_no_original_and_no_work(tmp_path, line):
+    top, out = album(tmp_path / "album", "a"), tmp_path / "out"
+    out.mkdir()
+    (out / "link").symlink_to(top / "a")
+    key = _key_of_the_only_song(top, out)
+    text = json.dumps({"key": key, **line} if isinstance(line, dict) else line)
+    torn = "[" * 100_000 + "\n\0\n" + text[:-9]
+    (out / JOURNAL).write_text(text + "\n" + torn)
+    before = sources(top)
+    assert states(run(top, out, resume=True)) == {"a": "done"}
+    assert (
+        sources(top)
+        == before
+        == {name: data for name, data in files(out).items() if name[0] == "a"}
+    )
+    assert states(run(top, out, resume=True)) == {"a": "resumed"}
+
+
+def _key_of_the_only_song(top: Path, out: Path) -> str:
+    with tempfile.TemporaryDirectory() as other:
+        run(top, Path(other))
+        return json.loads((Path(other) / JOURNAL).read_text().splitlines()[0])["key"]
+
+
+def test_what_somebody_puts_where_a_song_failed_is_not_replaced(tmp_path):
+    top, out = album(tmp_path / "album", "fail"), tmp_path / "out"
+    assert states(run(top, out)) == {"fail": "failed"}
+    mine = out / "fail" / "stem 0.wav"
+    mine.write_bytes(b"mine")
+    (again,) = run(top, out, resume=True).songs
+    assert "exist already" in again.error
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_full_disk_tears_no_line_of_the_journal(tmp_path, monkeypatch):
+    with Journal(tmp_path) as journal:
+        journal.begin("1", "a", [tmp_path / "a"])
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(FileError, match="disk is full"):
+                journal.begin("2", "b", [tmp_path / "b"])
+        journal.begin("3", "c", [tmp_path / "c"])
+    with Journal(tmp_path) as journal:
+        assert [journal.find(key) is not None for key in "123"] == [True, False, True]
 
 
 def test_a_pair_is_two_outputs_of_one_stem(tmp_path):

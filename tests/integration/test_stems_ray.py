@@ -19,10 +19,11 @@ from plugin_host.place import Where
 from plugin_host.stems.album import read_album
 from plugin_host.stems.batch import BatchReport, run_batch
 from plugin_host.stems.local import LocalCrew
-from plugin_host.stems.ray_crew import RayCrew, check_installed
+from plugin_host.stems.ray_crew import RayCrew
 from tests.integration.test_stems_batch import Deaf, files, sources, states
 from tests.support import stem_work
 from tests.support.albums import album
+from tests.support.cluster import two_nodes
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -35,19 +36,8 @@ HERE = Where(device="cpu", daemon=False)
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    check_installed()
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False,
-            "node_ip_address": "127.0.0.1"}  # fmt: skip
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        node.pop("include_dashboard")
-        cluster.add_node(**node)
-        cluster.wait_for_nodes(60)
-        yield cluster.address
-    finally:
-        cluster.shutdown()
+    with two_nodes() as where:
+        yield where
 
 
 def run(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pedalboard
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,6 +21,7 @@ from audiosr_core.errors import AudioError
 from plugin_host import Chain, SuperResolution
 from plugin_host.errors import ChainError, PluginError
 
+PAGE = Path(__file__).parents[2] / "docs" / "chains.md"
 RATE = 44_100
 MAKERS = (
     lambda: Gain(-6),
@@ -185,10 +190,7 @@ def test_what_cannot_be_is_said_and_never_reaches_a_plugin(
 def test_a_stream_is_the_whole(which: list[int], num_samples: int, block: int) -> None:
     x = sound(num_samples)
     chain = Chain(MAKERS[i]() for i in which)
-    cut = streamed(chain, x, block)
-    assert cut.shape == x.shape
-    # a sound shorter than a block is one shorter block to pedalboard, and a filled one to us
-    np.testing.assert_allclose(cut, chain(x, RATE), atol=1e-7 if num_samples >= 8_192 else 2e-4)
+    assert np.array_equal(streamed(chain, x, block), chain(x, RATE))
 
 
 def test_blocks_of_a_stream_lie_as_the_first_one() -> None:
@@ -197,7 +199,7 @@ def test_blocks_of_a_stream_lie_as_the_first_one() -> None:
     out = [chain.process(x[:, :999].T, RATE, reset=False)]
     out += [chain.process(x[:, i : i + 1].T, RATE, reset=False) for i in (999, 1_000)]
     made = np.concatenate([*out, chain.flush()])
-    np.testing.assert_allclose(made.T, whole, atol=1e-7)
+    assert np.array_equal(made.T, whole)
     mono = [chain.process(x[0, i : i + 500], RATE, reset=False) for i in (0, 500, 1_000)]
     assert np.concatenate([*mono, chain.flush()]).shape == (1_001,)
 
@@ -250,3 +252,34 @@ def test_a_chain_is_a_step() -> None:
     assert np.array_equal(
         Chain([inner, Gain(-6)])(x, RATE), Chain([Resample(22_050), Gain(-6)])(x, RATE)
     )
+
+
+def test_a_chain_that_holds_itself_is_told():
+    mine = Chain([Gain(1)])
+    mine.append(Chain([mine]))
+    for use in (mine.groups, mine.close, mine.reset, lambda: mine(np.zeros(9, np.float32), 16_000)):
+        with pytest.raises(ChainError, match="hold itself"):
+            use()
+
+
+@pytest.mark.parametrize("inside", [Chain, pedalboard.Chain, pedalboard.Mix])
+def test_one_plugin_is_never_in_two_places_however_deep(inside):
+    plugin = Reverb()
+    with pytest.raises((ChainError, PluginError), match=r"twice|multiple times"):
+        Chain([plugin, inside([plugin])])(np.zeros(9, np.float32), 16_000)
+
+
+# ---- the page
+
+
+def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spectrum = np.fft.rfft(sound(RATE // 2))
+    spectrum[:, 4_000:] = 0  # 8 kHz
+    soundfile.write(tmp_path / "in.wav", np.fft.irfft(spectrum).T, RATE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUDIOSR_BRIDGE_RUNTIME_DIR", str(tmp_path / "run"))  # no daemon
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S):
+        exec(block, names)
+    length = RATE // 2 + round(0.5 * RATE)
+    assert sum(block.shape[1] for block in names["made"]) == length

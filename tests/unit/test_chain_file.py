@@ -265,3 +265,20 @@ def _toml(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value) if isinstance(value, float) else f'"{value.name}"'  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "0x" + "f" * 20_000], ids=["decimal", "hexadecimal"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        'plugin = "Gain"\ngain_db = {}',
+        "plugin = {}",
+        "super_resolution = {}",
+        "super_resolution = true\nseed = {}",
+        "super_resolution = true\nmix = [[{}, 1]]",
+        'vst3 = "none"\n[step.parameters]\nx = {}',
+    ],
+)
+def test_numbers_larger_than_any_are_a_sentence(chain, step, digits):
+    with pytest.raises(ChainError, match="64 bits"):
+        chain("[[step]]\n" + step.format(digits))

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -712,3 +713,77 @@ def test_five_sparse_gigabytes_are_read_at_any_place_in_flat_memory(tmp_path):
     values, grown = done.stdout.splitlines()
     assert values == f"{n} 0.5 -0.5"
     assert int(grown) < 8_000  # KiB: a block of 4096 samples and the allocator's slack
+
+
+def test_what_a_killed_process_left_goes_with_the_next_and_what_is_written_stays(tmp_path):
+    source = make(tmp_path / "in.wav")
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from audiosr_core.containers.temporary import Temporary\n"
+        "Temporary(Path(sys.argv[1])).write(b'half')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "out.wav"]
+    subprocess.run(command, cwd=Path(__file__).parents[2], timeout=60, check=False)
+    (orphan,) = hidden(tmp_path)
+    alive = temporary.Temporary(tmp_path / "out.wav")
+    assert not orphan.exists()
+    copy(source, tmp_path / "out.wav")
+    assert hidden(tmp_path) == [alive.path]
+    alive.write(b"whole")
+    alive.publish(replace=True)
+    assert (tmp_path / "out.wav").read_bytes() == b"whole"
+    assert hidden(tmp_path) == []
+
+
+def test_many_at_once_never_take_each_others_for_orphans(tmp_path):
+    def write(number: int) -> None:
+        for _ in range(30):
+            temporary.write_whole(tmp_path / "out", bytes([number]) * 1000, overwrite=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(set((tmp_path / "out").read_bytes())) == 1
+    assert hidden(tmp_path) == []
+
+
+def test_a_backup_is_whole_or_not_there(tmp_path, monkeypatch):
+    """On a file system without links it is a copy, which a full disk or a kill may end early."""
+    source = make(tmp_path / "in.wav")
+    before = source.read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    def full(self: temporary.Temporary, data: bytes) -> None:
+        if ".orig" in self.target.name:
+            assert not self.target.exists()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, data)
+
+    real = temporary.Temporary.write
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(temporary.Temporary, "write", full)
+    with pytest.raises(FileError, match="disk is full"):
+        copy(source, source, in_place=True)
+    assert snapshot(tmp_path).keys() == {"in.wav"}
+    monkeypatch.setattr(temporary.Temporary, "write", real)
+    copy(source, source, in_place=True)
+    assert (tmp_path / "in.orig.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_page_or_report_never_takes_the_place_of_what_is_no_file(tmp_path, kind):
+    path = tmp_path / "there"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    before = path.lstat()
+    with pytest.raises(FileError, match="no regular file"):
+        temporary.write_whole(path, b"report", overwrite=True)
+    assert path.lstat() == before
+    assert hidden(tmp_path) == []
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

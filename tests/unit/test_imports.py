@@ -23,6 +23,8 @@ HEAVY = ("torch", "scipy", "zmq", "pedalboard", "matplotlib")
         "import plugin_host.cli",
         "from plugin_host.cli.app import run; run(['extend', '--help'])",
         "from plugin_host.cli.app import run; run(['presets', 'list'])",
+        "import plugin_host.compat",
+        "from plugin_host.cli.app import run; run(['compat', '--help'])",
     ],
 )
 def test_the_light_stays_light(code):

@@ -101,3 +101,12 @@ def test_grids_and_spectra_of_any_number(tmp_path, count):
         pictures = {str(k): picture_of(reader) for k in range(count)}
     assert grid(pictures, 4000.0, "x").startswith(PNG)
     assert spectra(pictures, None).startswith(PNG)
+
+
+@pytest.mark.parametrize("title", ["a$\\frac{x$ $_", "\udcff\udcfe", "new\nline\x00", "x" * 255])
+@pytest.mark.parametrize("level", [0.0, 1e-40, 1.0])
+def test_any_name_and_any_level_has_a_picture(tmp_path, title, level):
+    soundfile.write(tmp_path / "a.wav", level * tone(RATE), RATE, subtype="FLOAT")
+    with Reader(tmp_path / "a.wav") as a:
+        picture = picture_of(a)
+    assert grid({title: picture, "b": picture}, 4_000.0, title).startswith(PNG)

@@ -24,6 +24,8 @@ from audiosr_core.presets import (
 )
 from audiosr_core.settings import KNOBS, Settings
 
+HUGE = "0x" + "f" * 20_000  # more digits than Python prints
+
 FACTORY = {
     "music",
     "speech",
@@ -105,6 +107,12 @@ def test_what_is_not_known_is_kept_and_noted(tmp_path):
         "schema = 1\n[preset]\nversion = 'x'",
         "schema = 1\n[preset]\nfor = 1",
         "not toml [",
+        "schema = " + HUGE,
+        "schema = 1\n[preset]\nversion = " + HUGE,
+        "schema = 1\n[settings]\nseed = " + HUGE,
+        "schema = 1\n[settings]\nmix = [" + HUGE + "]",
+        "schema = 1\na = " + "[" * 100_000,
+        "schema = 1\n[" + ".".join("a" * 3000) + "]",
     ],
 )
 def test_a_bad_preset_is_one_sentence_that_names_the_file(tmp_path, text):

@@ -13,22 +13,12 @@ from audiosr_core.errors import AudioError, SettingsError
 from audiosr_core.lowpass import FILTER_KINDS, lowpass
 from audiosr_core.mel import LogMel
 from audiosr_core.model.audiosr import AudioSR
-from audiosr_core.model.config import (
-    AudioSRConfig,
-    AutoencoderConfig,
-    MelConfig,
-    UnetConfig,
-    VocoderConfig,
-)
+from audiosr_core.model.config import MelConfig
 from audiosr_core.reference import Draws, front, run_reference, run_reference_long
 from audiosr_core.reference.back import final_level, replace_low_mel, replace_low_wave
+from tests.support.audiosr import SMALL
 
 RATE = 48_000
-SMALL = AudioSRConfig(
-    autoencoder=AutoencoderConfig(base_channels=4, channel_mult=(1, 1, 1, 2), norm_groups=4),
-    unet=UnetConfig(model_channels=8, channel_mult=(1, 1, 1, 2), head_channels=4, norm_groups=4),
-    vocoder=VocoderConfig(initial_channels=64),
-)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,7 +11,14 @@ import pedalboard
 import pytest
 import soundfile
 
-from audiosr_core.errors import AudioSRError, NotFiniteError, OutputExistsError, UsageError
+from audiosr_core.containers.temporary import Temporary, translated
+from audiosr_core.errors import (
+    AudioSRError,
+    FileError,
+    NotFiniteError,
+    OutputExistsError,
+    UsageError,
+)
 from audiosr_core.extend_file import extend_file
 from audiosr_core.files import provenance_of
 from audiosr_core.settings import Settings
@@ -264,3 +272,25 @@ def test_a_dry_run_decides_and_writes_nothing(sound, tmp_path):
     assert report.loudness_after_lufs is None
     assert report.loudness_before_lufs < 0
     assert os.listdir(tmp_path) == ["in.wav"]
+
+
+def test_the_spool_takes_any_name_and_a_full_disk_is_a_sentence(sound, tmp_path, monkeypatch):
+    chain = Chain([pedalboard.Gain(1), SuperResolution(cutoff=7_000, daemon=False)])
+    made = render(chain, sound(noise(8_000), 16_000), tmp_path / "\udcff\udcfe\n.wav")
+    assert made.num_samples == soundfile.info(os.fsencode(made.output)).frames
+
+    real, left = Temporary.write, 20_000
+
+    def write(self, data):
+        nonlocal left
+        left -= len(data)
+        if left < 0:
+            with translated(self.target, "written"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, data)
+
+    monkeypatch.setattr(Temporary, "write", write)
+    with pytest.raises(FileError, match="disk is full"):
+        render(chain, tmp_path / "in.wav", tmp_path / "out.wav")
+    assert not (tmp_path / "out.wav").exists()
+    assert alone(tmp_path / "out.wav")

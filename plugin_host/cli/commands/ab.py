@@ -10,12 +10,21 @@ import typer
 
 from bridge.jobs import ANALYSIS
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    Json,
+    OutputFolder,
+    Overwrite,
+    Precision,
+    Preset,
+    Quiet,
+)
 from plugin_host.cli.knobs import settings_of
-from plugin_host.cli.targets import make_folder, output_folder
+from plugin_host.cli.targets import made_folder
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Place, Where
-
-MANY = 2  # inputs, as `output_folder` sees it: always a folder
 
 
 def ab(
@@ -23,10 +32,7 @@ def ab(
         Path,
         typer.Argument(metavar="FILE", readable=False, help="A sound file; with --open, a key."),
     ],
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Without it, beside the input."),
-    ] = None,
+    output: OutputFolder = None,
     blind: Annotated[
         bool,
         typer.Option("--blind", help="Call them X and Y; only a key file knows which is which."),
@@ -34,45 +40,25 @@ def ab(
     open: Annotated[
         bool, typer.Option("--open", help="Say what the key file of a blind pair knows.")
     ] = False,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs, here."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes, here."),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon or in this process; without either, in one that runs.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The daemon of this connection file.")
-    ] = None,
+    preset: Preset = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Write the original and the extended sound as a pair of equal loudness."""
     where = Where(device, precision, daemon, connection)
     settings = settings_of(preset, knobs)
-    folder = output_folder(output, MANY)
     from plugin_host import audition
 
     if open:
         _tell_key(audition.open_key(source), json)
         return
-    if folder is not None:
-        make_folder(folder)
+    folder = made_folder(output)
     with (
         Place(where, "audiosr-bridge ab", note, priority="interactive") as place,
         bars(quiet) as progress,

@@ -12,13 +12,22 @@ from audiosr_core.errors import UsageError
 from audiosr_core.settings import KNOBS, Settings
 from bridge.jobs import ANALYSIS
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    Json,
+    OutputFolder,
+    Overwrite,
+    Precision,
+    Preset,
+    Quiet,
+)
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_moment
-from plugin_host.cli.targets import make_folder, output_folder
+from plugin_host.cli.targets import made_folder
 from plugin_host.cli.terminal import emit, note, printable, say
 from plugin_host.place import Place, Where
-
-MANY = 2  # inputs, as `output_folder` sees it: always a folder
 
 
 def audition(
@@ -33,40 +42,19 @@ def audition(
     presets: Annotated[
         str | None, typer.Option(metavar="NAME,NAME,...", help="A file for each of these presets.")
     ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="DIR", help="Without it, beside the input."),
-    ] = None,
+    output: OutputFolder = None,
     png: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Draw all spectrograms side by side here."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs, here."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes, here."),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon or in this process; without either, in one that runs.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The daemon of this connection file.")
-    ] = None,
+    preset: Preset = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Extend a few seconds in several ways, to listen before committing."""
@@ -74,9 +62,7 @@ def audition(
     moment = parse_moment(at)
     chosen = _presets(preset, presets, knobs)
     numbers = _seeds(seeds)
-    folder = output_folder(output, MANY)
-    if folder is not None:
-        make_folder(folder)
+    folder = made_folder(output)
     from plugin_host import audition as rendered
 
     with (

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from audiosr_core.errors import UsageError
+from plugin_host.cli.flags import Json
+from plugin_host.cli.targets import check_report
 from plugin_host.cli.terminal import emit, write
 
 
@@ -39,13 +41,15 @@ def compare(
             help="From one chunk to the next, for --joins where B has no record of it.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare two files: residual below the crossover, distance, level, length, joins."""
     from audiosr_core.evaluation.compare import compare_files
 
     if stride is not None and joins is None:
         raise UsageError("--stride says where the joins are; give --joins too")
+    for path in (png, joins):
+        check_report(path, [original, extended])
     found = compare_files(original, extended, cutoff_hz=cutoff, png=png).as_dict()
     if joins is not None:
         found["joins"] = _inspect(original, extended, cutoff, stride, joins)

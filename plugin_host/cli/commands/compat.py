@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from audiosr_core.errors import AudioSRError, FileError, UsageError
+from audiosr_core.errors import FileError, UsageError
 from audiosr_core.settings import Settings
-from plugin_host.cli.bars import Left, bars
+from plugin_host.child import Tell
+from plugin_host.cli.batch import Report, for_each
 from plugin_host.cli.commands.extend import Request, extend_all
-from plugin_host.cli.outcome import exit_code, tell_failure
+from plugin_host.cli.flags import JsonLines, Quiet
 from plugin_host.cli.targets import check_distinct, plan_targets
-from plugin_host.cli.terminal import emit, interrupted, note, printable, say
+from plugin_host.cli.terminal import emit, note, say
 from plugin_host.place import Where
 
 MAX_LIST_BYTES = 16 << 20
@@ -87,10 +88,8 @@ def compat(
             help="The published pipeline as it is: one channel, a peak of 0.5, 16 bits.",
         ),
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
     daemon: Annotated[
         bool | None,
         typer.Option(
@@ -122,10 +121,6 @@ def compat(
         note("sounds of any length are extended as one; --chunking is for --compat-exact")
     request = Request(
         settings=knobs,
-        region=None,
-        overwrite=False,
-        in_place=False,
-        dry_run=False,
         json=json,
         quiet=quiet,
         where=Where(None if device == "auto" else device, None, daemon),
@@ -161,37 +156,15 @@ def _named(source: Path, folder: Path | None, suffix: str) -> Path:
 def _extend_exactly(sources: Sequence[Path], folder: str, exact: Exact) -> int:
     """Each file by the published pipeline; one that fails stops no other."""
     targets = plan_targets(sources, folder, partial(_named, suffix=exact.suffix))
-    failures: list[int] = []
-    with bars(exact.quiet) as progress:
-        for source, target in zip(sources, targets, strict=True):
-            task = progress.add_task(printable(source.name), total=1.0, left=Left(0.0))
-            began = time.monotonic()
-
-            def tell(fraction: float, task: Any = task) -> None:
-                progress.update(task, completed=fraction)
-
-            try:
-                if isinstance(target, FileError):
-                    raise target
-                num_samples = _extend_one(source, target, exact, tell)
-            except AudioSRError as error:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from error
-                failures.append(error.exit_code)
-                tell_failure(source, error, exact.json)
-            else:
-                _tell(source, target, num_samples, time.monotonic() - began, exact)
-            progress.remove_task(task)
-    if len(sources) > 1 and failures:
-        say(f"{len(failures)} of {len(sources)} files failed")
-    return exit_code(failures, len(sources))
+    work, told = partial(_extend_one, exact=exact), partial(_tell_report, exact=exact)
+    return for_each(sources, targets, work, told, json=exact.json, quiet=exact.quiet)[1]
 
 
-def _extend_one(source: Path, target: Path, exact: Exact, tell: Any) -> int:
-    """The number of samples written."""
+def _extend_one(source: Path, target: Path, tell: Tell, exact: Exact) -> Report:
     from audiosr_core.files import probe
     from plugin_host import compat
 
+    began = time.monotonic()
     model = compat.build_model(device=exact.device, model_name=exact.model_name, exact=True)
     knobs = exact.settings
     assert isinstance(knobs.steps, int)
@@ -203,18 +176,19 @@ def _extend_one(source: Path, target: Path, exact: Exact, tell: Any) -> int:
             model, source, *of, *exact.chunks, on_progress=tell
         )
     compat.save_wave(wave, source, target.parent, target.name, compat.SAMPLE_RATE, exact=True)
-    return probe(target).num_samples
+    return {
+        "input": str(source),
+        "output": str(target),
+        "num_samples": probe(target).num_samples,
+        "exact": True,
+        "seconds": round(time.monotonic() - began, 3),
+        "settings": knobs.as_dict(),
+    }
 
 
-def _tell(source: Path, target: Path, num_samples: int, seconds: float, exact: Exact) -> None:
+def _tell_report(report: Report, exact: Exact) -> None:
     if not exact.quiet:
-        say(f"{source} -> {target}: {exact.settings.model} as published, {seconds:.1f} s")
+        what = f"{exact.settings.model} as published, {report['seconds']:.1f} s"
+        say(f"{report['input']} -> {report['output']}: {what}")
     if exact.json:
-        emit({
-            "input": str(source),
-            "output": str(target),
-            "num_samples": num_samples,
-            "exact": True,
-            "seconds": round(seconds, 3),
-            "settings": exact.settings.as_dict(),
-        })  # fmt: skip
+        emit(report)

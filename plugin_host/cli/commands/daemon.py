@@ -17,6 +17,7 @@ import typer
 from audiosr_core.device import PRECISIONS
 from audiosr_core.errors import EXIT_DAEMON, FileError, UsageError
 from plugin_host.cli.commands import keys
+from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, say, write
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ Osc = Annotated[
 CacheSize = Annotated[
     str | None, typer.Option(metavar="20G", help="How large the cache of chunks may become.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
 @app.command()

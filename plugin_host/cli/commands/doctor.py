@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -18,6 +17,7 @@ from audiosr_core import __version__
 from audiosr_core.errors import EXIT_FAILED, AudioSRError
 from audiosr_core.presets import list_presets
 from plugin_host.cli.commands.paths import folders
+from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, say, write
 
 PACKAGES = ("numpy", "scipy", "torch", "soundfile", "soxr", "safetensors", "typer", "rich")
@@ -33,7 +33,7 @@ class Check:
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Check the installation; exit 1 if something is broken."""
     found = list(checks())

@@ -22,11 +22,12 @@ from bridge.jobs import ANALYSIS
 from bridge.log import logging_to
 from bridge.runtime_dir import state_folder
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import Connection, Daemon, Device, JsonLines, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct
 from plugin_host.cli.terminal import counted, emit, interrupted, note, printable, say
-from plugin_host.errors import ChangedError, WindowError
+from plugin_host.errors import ChangedError, WindowError, in_our_words
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
@@ -71,10 +72,7 @@ def edit(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", readable=False, help="Sound files.")
     ],
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
+    preset: Preset = None,
     undo: Annotated[
         bool, typer.Option("--undo", help="Put the original back, bit for bit.")
     ] = False,
@@ -94,39 +92,12 @@ def edit(
     no_window: Annotated[
         bool, typer.Option("--no-window", help="Only the terminal, though there is a display.")
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|cuda[:N]|mps",
-            help="Where a large model runs, in this process (default: auto).",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16|fp16",
-            help="In which numbers it computes, in this process (default: auto).",
-        ),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon, which is started if need be, or in this process."
-            " Without either, in the daemon if it runs; the samples are the same.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Compute in the daemon of this connection file, anywhere."
-        ),
-    ] = None,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Extend sound files in their place, as the external editor of a DAW.
@@ -159,7 +130,8 @@ def edit_all(files: Sequence[Path], request: Request, screen: Screen) -> int:
     with screen.run(lambda: Place(request.where, "audiosr-bridge edit", note)) as place:
         for file in files:
             try:
-                _edit_one(file, request, screen, place)
+                with in_our_words(file):
+                    _edit_one(file, request, screen, place)
             except CancelledError:
                 raise
             except AudioSRError as error:

@@ -11,6 +11,7 @@ import typer
 from audiosr_core.audio import Audio, Samples
 from audiosr_core.errors import UsageError
 from audiosr_core.settings import Settings
+from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, write
 
 OUTPUT_RATE = 48_000  # Hz, of every evaluation
@@ -39,7 +40,7 @@ def evaluate(
     given_cutoff: Annotated[
         bool, typer.Option("--given-cutoff", help="Tell the model the cutoff; else it is measured.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Measure a model on a set of sounds, with the controls in the same table."""
     from audiosr_core.evaluation.run import METRICS

@@ -10,15 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audiosr_core.errors import AudioSRError, DeviceError, FileError, UsageError
+from audiosr_core.errors import FileError, UsageError
 from audiosr_core.settings import Settings
 from bridge.jobs import ANALYSIS
-from plugin_host.cli.bars import Left, bars
+from plugin_host.child import Tell
+from plugin_host.cli.batch import Report, for_each
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    DryRun,
+    InPlace,
+    JsonLines,
+    Output,
+    Overwrite,
+    Precision,
+    Preset,
+    Quiet,
+    Sources,
+)
 from plugin_host.cli.knobs import settings_of
-from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.region import parse_region
-from plugin_host.cli.targets import Namer, check_distinct, plan_targets
-from plugin_host.cli.terminal import counted, emit, interrupted, note, printable, say
+from plugin_host.cli.targets import Namer, check_distinct, check_report, plan_targets
+from plugin_host.cli.terminal import counted, emit, note, say
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
@@ -32,35 +46,21 @@ class Request:
     """What all files of one call share."""
 
     settings: Settings
-    region: tuple[float, float] | None  # seconds
-    overwrite: bool
-    in_place: bool
-    dry_run: bool
-    json: bool
-    quiet: bool
     where: Where
+    region: tuple[float, float] | None = None  # seconds
+    overwrite: bool = False
+    in_place: bool = False
+    dry_run: bool = False
     delta: bool = False
     html: Path | None = None
+    json: bool = False
+    quiet: bool = False
 
 
 def extend(
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN...", readable=False, help="Sound files.")
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT|DIR",
-            help="A file; or a folder: an existing one, a name ending in /, or many inputs."
-            " Without it, a new file beside each input.",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
+    inputs: Sources,
+    output: Output = None,
+    preset: Preset = None,
     region: Annotated[
         str | None,
         typer.Option(
@@ -68,13 +68,9 @@ def extend(
             help="Extend only this region, in seconds or mm:ss.s; all else stays as it is.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace the input; a backup is kept beside it.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
-    ] = False,
+    overwrite: Overwrite = False,
+    in_place: InPlace = False,
+    dry_run: DryRun = False,
     delta: Annotated[
         bool,
         typer.Option(
@@ -85,39 +81,12 @@ def extend(
         Path | None,
         typer.Option(metavar="FILE", help="Write a page with facts and pictures of every file."),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|cuda[:N]|mps",
-            help="Where a large model runs, in this process (default: auto).",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16|fp16",
-            help="In which numbers it computes, in this process (default: auto).",
-        ),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon, which is started if need be, or in this process."
-            " Without either, in the daemon if it runs; the samples are the same.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Compute in the daemon of this connection file, anywhere."
-        ),
-    ] = None,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Restore the missing high band of sound files."""
@@ -149,62 +118,35 @@ def extend_all(
     """
     from audiosr_core.extend_file import default_target
 
-    if request.html is not None:
-        from plugin_host.cli.batch_page import check_page
-
-        check_page(request.html)
-    targets: list[Path | FileError | None]
-    if request.in_place:
-        targets = [None] * len(sources)
-    else:
+    targets: list[Path | FileError] = [*sources]
+    if not request.in_place:
         namer = name or partial(default_target, word="delta" if request.delta else "extended")
-        targets = [*plan_targets(sources, output, namer, make=not request.dry_run)]
-    failures: list[int] = []
-    reports: list[dict[str, Any]] = []
-    with (
-        Place(request.where, "audiosr-bridge extend", note) as place,
-        bars(request.quiet) as progress,
-    ):
-        batch = progress.add_task(
-            "all", total=len(sources), visible=len(sources) > 1, left=Left(0.0)
+        targets = plan_targets(sources, output, namer, make=not request.dry_run)
+    check_report(request.html, sources)
+    with Place(request.where, "audiosr-bridge extend", note) as place:
+        reports, code = for_each(
+            sources,
+            targets,
+            partial(_extend_one, request=request, place=place),
+            partial(_tell_report, request=request),
+            json=request.json,
+            quiet=request.quiet,
+            since=ANALYSIS,
         )
-        for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            task = progress.add_task(printable(source.name), total=1.0, left=Left(ANALYSIS))
-
-            def tell(fraction: float, task: Any = task, done: int = done) -> None:
-                progress.update(task, completed=fraction)
-                progress.update(batch, completed=done + fraction)
-
-            try:
-                if isinstance(target, FileError):
-                    raise target
-                report = _extend_one(source, target, request, tell, place)
-            except AudioSRError as error:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from error
-                failures.append(error.exit_code)
-                reports.append({"input": str(source), "error": str(error)})
-                tell_failure(source, error, request.json)
-            else:
-                reports.append(report)
-                _tell_report(report, request)
-            progress.remove_task(task)
-            progress.update(batch, completed=done + 1)
-    if len(sources) > 1 and failures:
-        say(f"{len(failures)} of {len(sources)} files failed")
     if request.html is not None:
-        from plugin_host.cli.batch_page import write_batch_page
+        from plugin_host.cli import pages
+        from plugin_host.page import write_page
 
-        write_batch_page(request.html, reports)
-    return exit_code(failures, len(sources))
+        done = sum("error" not in report for report in reports)
+        whole = len(reports) if done == len(reports) else f"{done} of {len(reports)}"
+        write_page(request.html, f"{whole} files extended", [*map(pages.extended, reports)])
+    return code
 
 
-def _extend_one(
-    source: Path, target: Path | None, request: Request, tell: Any, place: Place
-) -> dict[str, Any]:
+def _extend_one(source: Path, target: Path, tell: Tell, request: Request, place: Place) -> Report:
     from audiosr_core.extend_file import extend_file
 
-    def extended(engine: EngineLike) -> dict[str, Any]:
+    def extended(engine: EngineLike) -> Report:
         return extend_file(
             source,
             target,
@@ -218,15 +160,10 @@ def _extend_one(
             engine=engine,
         ).as_dict()
 
-    try:
-        return place.attempt(extended)
-    except MemoryError as error:
-        raise DeviceError("there is not enough memory; close other programs and retry") from error
-    except OSError as error:
-        raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
+    return place.attempt(extended)
 
 
-def _tell_report(report: dict[str, Any], request: Request) -> None:
+def _tell_report(report: Report, request: Request) -> None:
     if not request.quiet:
         say(_sentence(report))
         for text in filter(None, dict.fromkeys([report.get("note"), *(report.get("notes") or ())])):
@@ -237,7 +174,7 @@ def _tell_report(report: dict[str, Any], request: Request) -> None:
         emit(report)
 
 
-def _sentence(report: dict[str, Any]) -> str:
+def _sentence(report: Report) -> str:
     """What was done to one file, on one line."""
     if not report["extended"]:
         what = "nothing to add"
@@ -253,7 +190,7 @@ def _sentence(report: dict[str, Any]) -> str:
     return f"{report['input']} {arrow} {report['output']}: {what}, {rate} Hz{took}"
 
 
-def _overs(report: dict[str, Any]) -> str:
+def _overs(report: Report) -> str:
     """What became of samples over full scale, and what to do about it."""
     count = f"{counted(report['overs'], 'sample')} over full scale"
     if report["sample_format"] in _KEEPS_OVERS:

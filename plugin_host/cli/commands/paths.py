@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import platformdirs
-import typer
 
 from audiosr_core.store import models_folder
 from bridge.runtime_dir import cache_folder, config_folder, runtime_folder, state_folder
+from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, write
 
 
@@ -29,7 +28,7 @@ def folders() -> dict[str, Path]:
 
 
 def paths(
-    json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+    json: Json = False,
 ) -> None:
     """Show where presets, models, caches and what the daemon has lie."""
     if json:

@@ -5,43 +5,40 @@ from __future__ import annotations
 import contextlib
 import functools
 import json as json_text
-import multiprocessing
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from audiosr_core.containers.temporary import write_whole
-from audiosr_core.errors import (
-    EXIT_INTERRUPTED,
-    AudioSRError,
-    DeviceError,
-    FileError,
-    UsageError,
+from audiosr_core.containers.temporary import discard_orphans, write_whole
+from audiosr_core.errors import AudioSRError, FileError, UsageError
+from plugin_host.child import Child, Died, Outcome, Tell, Work
+from plugin_host.cli.batch import Report, for_each
+from plugin_host.cli.flags import (
+    Connection,
+    Daemon,
+    Device,
+    DryRun,
+    InPlace,
+    JsonLines,
+    Output,
+    Overwrite,
+    Precision,
+    Quiet,
+    Sources,
 )
-from plugin_host.cli.bars import Left, bars
-from plugin_host.cli.outcome import exit_code, tell_failure
-from plugin_host.cli.targets import check_distinct, plan_targets
-from plugin_host.cli.terminal import counted, emit, finite, interrupted, note, printable, say
+from plugin_host.cli.targets import check_distinct, check_report, plan_targets
+from plugin_host.cli.terminal import counted, emit, finite, note, say
 from plugin_host.errors import PluginError
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
     from audiosr_core.engine import EngineLike
     from plugin_host.chain import Chain
-    from plugin_host.page import Item
 
 STALL_SECONDS = 900.0  # a process that tells nothing for so long does nothing
-LOOK_SECONDS = 0.2  # between two looks at its progress
-STOP_SECONDS = 10.0
-
-Tell = Callable[[float], None]
-Report = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,19 +60,8 @@ class Request:
 
 def render(
     chain: Annotated[Path, typer.Argument(metavar="CHAIN.toml", help="What to do, step by step.")],
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="IN...", readable=False, help="Sound files.")
-    ],
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="OUT|DIR",
-            help="A file; or a folder: an existing one, a name ending in /, or many inputs."
-            " Without it, a new file beside each input.",
-        ),
-    ] = None,
+    inputs: Sources,
+    output: Output = None,
     tail: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="How much of what sounds on after the end is kept."),
@@ -83,52 +69,21 @@ def render(
     no_dither: Annotated[
         bool, typer.Option("--no-dither", help="Round to integers, without dither.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace the input; a backup is kept beside it.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure and decide, write nothing.")
-    ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
+    overwrite: Overwrite = False,
+    in_place: InPlace = False,
+    dry_run: DryRun = False,
+    json: JsonLines = False,
+    quiet: Quiet = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All reports as one JSON file.")
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="All reports as a page to look at.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|cpu|cuda[:N]|mps",
-            help="Where a large model runs, in this process (default: auto).",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|fp32|bf16|fp16",
-            help="In which numbers it computes, in this process (default: auto).",
-        ),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon, which is started if need be, or in this process."
-            " Without either, in the daemon if it runs; the samples are the same.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Compute in the daemon of this connection file, anywhere."
-        ),
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
 ) -> None:
     """Render files through a chain: their length, format and metadata are kept."""
     if in_place and output is not None:
@@ -153,54 +108,24 @@ def render(
 def render_all(sources: Sequence[Path], output: str | None, request: Request) -> int:
     """Render each file; one that fails stops no other. Returns the exit code."""
     from audiosr_core.extend_file import default_target
-    from audiosr_core.files import check_folder
 
-    if request.report is not None:
-        check_folder(request.report)
-    if request.html is not None:
-        from plugin_host.cli.batch_page import check_page
-
-        check_page(request.html)
-    targets: list[Path | FileError]
-    if request.in_place:
-        targets = [*sources]
-    else:
+    targets: list[Path | FileError] = [*sources]
+    if not request.in_place:
         name = functools.partial(default_target, word="rendered")
         targets = plan_targets(sources, output, name, make=not request.dry_run)
-    failures: list[int] = []
-    reports: list[Report] = []
-    with _renderer(request) as renderer, bars(request.quiet) as progress:
-        batch = progress.add_task(
-            "all", total=len(sources), visible=len(sources) > 1, left=Left(0.0)
+    for path in (request.report, request.html):
+        check_report(path, [request.chain, *sources])
+    with _renderer(request) as renderer:
+        reports, code = for_each(
+            sources,
+            targets,
+            renderer.render,
+            functools.partial(_tell_report, request=request),
+            json=request.json,
+            quiet=request.quiet,
         )
-        for done, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            task = progress.add_task(printable(source.name), total=1.0, left=Left(0.0))
-
-            def tell(fraction: float, task: Any = task, done: int = done) -> None:
-                progress.update(task, completed=fraction)
-                progress.update(batch, completed=done + fraction)
-
-            try:
-                if isinstance(target, FileError):
-                    raise target
-                made = renderer.render(source, target, tell)
-            except AudioSRError as error:
-                if interrupted.is_set():
-                    raise KeyboardInterrupt from error
-                failures.append(error.exit_code)
-                reports.append(
-                    {"input": str(source), "error": str(error), "exit_code": error.exit_code}
-                )
-                tell_failure(source, error, request.json)
-            else:
-                reports.append(made)
-                _tell_report(made, request)
-            progress.remove_task(task)
-            progress.update(batch, completed=done + 1)
-    if len(sources) > 1 and failures:
-        say(f"{len(failures)} of {len(sources)} files failed")
     _write_reports(reports, request)
-    return exit_code(failures, len(sources))
+    return code
 
 
 # ---- where files are rendered
@@ -220,8 +145,7 @@ def _renderer(request: Request) -> Iterator[Renderer]:
     chain = load_chain(request.chain, note=note)
     with contextlib.ExitStack() as stack:
         if _holds_foreign(chain):
-            stack.enter_context(child := _Child(request))
-            yield child
+            yield stack.enter_context(_There(request))
         else:
             stack.enter_context(chain)
             yield _Here(chain, request, stack)
@@ -272,14 +196,7 @@ class _Here:
                 engine=engine,
             ).as_dict()
 
-        try:
-            return rendered(None) if self._place is None else self._place.attempt(rendered)
-        except MemoryError as error:
-            raise DeviceError(
-                "there is not enough memory; close other programs and retry"
-            ) from error
-        except OSError as error:
-            raise FileError(f"{error.filename or source}: {error.strerror or error}") from error
+        return rendered(None) if self._place is None else self._place.attempt(rendered)
 
 
 def _place(chain: Chain, where: Where) -> Place | None:
@@ -292,131 +209,70 @@ def _place(chain: Chain, where: Where) -> Place | None:
     return Place(where, "audiosr-bridge render", note)
 
 
-@dataclass(frozen=True)
-class _Failure:
-    """An error of the core, as it comes from another process."""
-
-    text: str
-    exit_code: int
-
-    def raised(self) -> AudioSRError:
-        error = AudioSRError(self.text)
-        error.exit_code = self.exit_code
-        return error
-
-
-class _Child:
+class _There:
     """Renders in a process of its own, file after file; a new one takes over where it dies."""
 
     def __init__(self, request: Request) -> None:
-        from pebble import ProcessPool
-
         self._request = request
-        context = multiprocessing.get_context("spawn")
-        self._told = context.RawArray("d", 2)  # the fraction, and how often it was told
-        self._pool: Any = ProcessPool(
-            max_workers=1, context=context, initializer=_begin, initargs=(self._told,)
-        )
+        self._child: Child | None = None
 
-    def __enter__(self) -> _Child:
+    def __enter__(self) -> _There:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._pool.close()
-        else:
-            self._pool.stop()
-        with contextlib.suppress(TimeoutError):
-            self._pool.join(STOP_SECONDS)
+        self._leave(at_once=kind is not None)
 
     def render(self, source: Path, target: Path, tell: Tell) -> Report:
-        from pebble import ProcessExpired
-
-        others = _parts(target)
-        self._told[0] = 0.0
-        future = self._pool.schedule(_render_there, args=[self._request, source, target])
+        child = self._child = self._child or Child(_rendering, self._request)
+        child.give((source, target))
         try:
-            made = self._waited(future, tell)
+            while not isinstance(news := _next(child), Outcome):
+                tell(news)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                self._pool.stop()
-                self._pool.join(STOP_SECONDS)
-            for part in _parts(target) - others:  # it had no time to do it
-                part.unlink(missing_ok=True)
-            if isinstance(error, ProcessExpired):
+            self._leave(at_once=True)
+            discard_orphans(target)  # it may have had no time to do it
+            if isinstance(error, Died):
                 raise PluginError(
-                    f"a plugin crashed while {source} was rendered ({_cause(error.exitcode)});"
-                    " nothing was written; leave it out, or try another version of it"
+                    f"a plugin crashed while {source} was rendered ({error}); nothing was written;"
+                    " leave it out, or try another version of it"
                 ) from error
             raise
-        if isinstance(made, _Failure):
-            raise made.raised()
-        return made
+        if news.error:
+            failure = AudioSRError(news.error)
+            failure.exit_code = news.exit_code
+            raise failure
+        return dict(news.report)
 
-    def _waited(self, future: Any, tell: Tell) -> Report | _Failure:
-        told, since = -1.0, time.monotonic()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                made: Report | _Failure = future.result(LOOK_SECONDS)
-                return made
-            tell(self._told[0])
-            if self._told[1] != told:
-                told, since = self._told[1], time.monotonic()
-            elif time.monotonic() > since + STALL_SECONDS:
-                future.cancel()
-                raise PluginError(
-                    f"a plugin gave no sign for {STALL_SECONDS / 60:.0f} min and was ended;"
-                    " leave it out"
-                )
+    def _leave(self, *, at_once: bool) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.leave(at_once=at_once)
+            child.join()
 
 
-_told: Any = None  # of the process that `_begin` began
+def _next(child: Child) -> float | Outcome:
+    if not child.pipe.poll(STALL_SECONDS):
+        raise PluginError(
+            f"a plugin gave no sign for {STALL_SECONDS / 60:.0f} min and was ended; leave it out"
+        )
+    return child.hear()
 
 
-def _begin(told: Any) -> None:
-    """In the child."""
-    global _told
-    _told = told
-
-
-def _render_there(request: Request, source: Path, target: Path) -> Report | _Failure:
-    """In the child."""
-
-    def tell(fraction: float) -> None:
-        _told[0] = fraction
-        _told[1] += 1
-
-    idle = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that `with`s are left
-    try:
-        return _renderer_there(request).render(source, target, tell)
-    except AudioSRError as error:
-        return _Failure(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        os._exit(EXIT_INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, idle)
-
-
-@functools.lru_cache(maxsize=1)
-def _renderer_there(request: Request) -> _Here:
+@contextlib.contextmanager
+def _rendering(request: Request) -> Iterator[Work]:
+    """In the child; the chain is loaded with the first file."""
     from plugin_host.chain_file import load_chain
 
-    return _Here(load_chain(request.chain), request, contextlib.ExitStack())
+    with contextlib.ExitStack() as stack:
 
+        @functools.cache
+        def here() -> _Here:
+            return _Here(stack.enter_context(load_chain(request.chain)), request, stack)
 
-def _parts(target: Path) -> set[Path]:
-    """Hidden files of outputs that are not whole yet."""
-    real = Path(os.path.realpath(target))
-    with contextlib.suppress(OSError):
-        start, names = f".{real.name[:40]}.", os.listdir(real.parent)
-        return {real.parent / n for n in names if n.startswith(start) and n.endswith(".part")}
-    return set()
+        def work(files: tuple[Path, Path], tell: Tell) -> Report:
+            return here().render(*files, tell)
 
-
-def _cause(code: int | None) -> str:
-    with contextlib.suppress(ValueError, TypeError):
-        return signal.Signals(-(code or 0)).name
-    return f"exit code {code}"
+        yield work
 
 
 # ---- what is told
@@ -446,7 +302,7 @@ def _sentence(report: Report) -> str:
     return f"{report['input']} {arrow} {report['output']}: {said}"
 
 
-def _facts(report: Report) -> dict[str, str]:
+def _facts(report: Mapping[str, Any]) -> dict[str, str]:
     """What people want to know, in words."""
     arrow = " -> "
     lufs = [report["loudness_before_lufs"], report["loudness_after_lufs"]]
@@ -472,35 +328,8 @@ def _write_reports(reports: Sequence[Report], request: Request) -> None:
         text = json_text.dumps(finite({"chain": request.chain, "files": reports}), default=str)
         write_whole(request.report, text.encode() + b"\n", overwrite=True)
     if request.html is not None:
+        from plugin_host.cli import pages
         from plugin_host.page import write_page
 
-        items = [_item(report) for report in reports]
+        items = [pages.rendered(report, _facts) for report in reports]
         write_page(request.html, f"Rendered through {request.chain.name}", items)
-
-
-def _item(report: Report) -> Item:
-    from plugin_host.page import Item
-
-    if "error" in report:
-        return Item(report["input"], {"result": "failed"}, notes=[report["error"]])
-    pictures, notes = [], list(report["notes"])
-    if not report["dry_run"] and report["num_samples"]:
-        try:
-            pictures.append(_picture(report))
-        except AudioSRError as error:  # no library for pictures, or a file that has gone
-            notes.append(str(error))
-    result = "measured" if report["dry_run"] else "rendered"
-    return Item(report["output"], {"result": result, **_facts(report)}, pictures, notes)
-
-
-def _picture(report: Report) -> bytes:
-    from audiosr_core.evaluation.compare import picture_of
-    from audiosr_core.files import Reader
-    from plugin_host.pictures import grid
-
-    found = {}
-    before = report["backup"] or report["input"]
-    for name, path in {"before": before, "after": report["output"]}.items():
-        with Reader(path) as reader:
-            found[name] = picture_of(reader)
-    return grid(found, report["cutoff_hz"])

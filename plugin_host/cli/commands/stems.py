@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import json as jsonlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import Progress, TaskID
@@ -14,8 +13,10 @@ from rich.progress import Progress, TaskID
 from audiosr_core.errors import ModelError, UsageError
 from audiosr_core.settings import Settings
 from plugin_host.cli.bars import Left, bars
+from plugin_host.cli.flags import Connection, Device, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code
+from plugin_host.cli.targets import check_report
 from plugin_host.cli.terminal import counted, emit, note, printable, say
 from plugin_host.place import Where
 
@@ -25,16 +26,8 @@ if TYPE_CHECKING:
     from plugin_host.stems.seat import Crew
 
 
-class Existing(enum.StrEnum):
-    SKIP = "skip"
-    OVERWRITE = "overwrite"
-    RENAME = "rename"
-    FAIL = "fail"
-
-
-class EngineName(enum.StrEnum):
-    LOCAL = "local"
-    RAY = "ray"
+Existing = Literal["skip", "overwrite", "rename", "fail"]
+EngineName = Literal["local", "ray"]
 
 
 def stems(
@@ -59,7 +52,7 @@ def stems(
     ] = False,
     on_existing: Annotated[
         Existing, typer.Option(help="What to do about outputs that are there already.")
-    ] = Existing.FAIL,
+    ] = "fail",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write what was done, as JSON.")
     ] = None,
@@ -71,30 +64,21 @@ def stems(
     ] = 1,
     engine: Annotated[
         EngineName, typer.Option(help="On this machine, or on a Ray cluster.")
-    ] = EngineName.LOCAL,
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT|auto", help="Of a Ray cluster that runs."),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
+    preset: Preset = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON object a song on standard output.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes."),
-    ] = None,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
     daemon: Annotated[
         bool | None,
         typer.Option(
@@ -103,18 +87,16 @@ def stems(
             show_default=False,
         ),
     ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Compute in the daemon of this connection file."),
-    ] = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Restore the missing high band of stems, so that they still sum to the mix."""
     from plugin_host.stems.album import read_album
     from plugin_host.stems.batch import run_batch
+    from plugin_host.stems.journal import JOURNAL
 
     settings = settings_of(preset, knobs)
-    if address is not None and engine is not EngineName.RAY:
+    if address is not None and engine != "ray":
         raise UsageError("--address names a Ray cluster; say --engine ray, or leave it out")
     own = daemon is None and connection is None
     where = Where(device, precision, False if own else daemon, connection)
@@ -127,12 +109,8 @@ def stems(
         raise UsageError(f"{album} holds no sounds; name another folder, or say --recursive")
     if dry_run:
         raise typer.Exit(_tell_plan(found, json))
-    if report is not None:
-        _check_folder(report)
-    if html is not None:
-        from plugin_host.cli.batch_page import check_page
-
-        check_page(html)
+    for path in (report, html):
+        check_report(path, [output / JOURNAL])
     with bars(quiet) as progress:
         done = run_batch(
             found,
@@ -141,7 +119,7 @@ def stems(
             open_crew,
             _Audience(progress, json, quiet),
             model_sha256=_sha256(settings, own),
-            on_existing=on_existing.value,
+            on_existing=on_existing,
             resume=resume,
         )
     if report is not None:
@@ -150,16 +128,17 @@ def stems(
         page = jsonlib.dumps(done.as_dict(), indent=2, default=str).encode()
         write_whole(report, page, overwrite=True)
     if html is not None:
-        from plugin_host.cli.batch_page import write_stems_page
+        from plugin_host.cli import pages
+        from plugin_host.page import write_page
 
         title = f"Stems of {done.folder.resolve().name}"
-        write_stems_page(html, title, [song.as_dict() for song in done.songs])
+        write_page(html, title, [*map(pages.song, done.songs)])
     raise typer.Exit(_tell_end(done, quiet))
 
 
 def _crew(engine: EngineName, jobs: int, where: Where, address: str | None) -> Callable[[], Crew]:
     """How to get the seats; UsageError at once where they cannot be had."""
-    if engine is EngineName.LOCAL:
+    if engine == "local":
         from plugin_host.stems.local import LocalCrew
 
         return lambda: LocalCrew(jobs, where)
@@ -216,17 +195,16 @@ _WORDS = {
 
 
 def _sentence(song: SongResult) -> str:
-    """What was done to one song, on one line."""
-    from plugin_host.cli.batch_page import song_facts
-
+    """What became of one song, on one line."""
     if song.state != "done":
         return _WORDS[song.state]
-    facts = song_facts(song.as_dict())
+    report = song.report
     what = "nothing to add"
-    if song.report["extended"]:
-        changed = facts["Sum, low band"]
-        what = f"cutoff {facts['Cutoff']}" + (f", sum changed by {changed} below" * bool(changed))
-    return f"{counted(len(song.report['stems']), 'stem')}, {what}; {facts['Time taken']}"
+    if report["extended"]:
+        what = f"cutoff {report['cutoff_hz'] / 1000:.2f} kHz"
+        if report["sum_residual_db"] is not None:
+            what += f", sum changed by {report['sum_residual_db']:.1f} dB below"
+    return f"{counted(len(report['stems']), 'stem')}, {what}; {report['seconds']:.1f} s"
 
 
 def _tell_plan(album: Album, json: bool) -> int:
@@ -258,10 +236,3 @@ def _tell_end(done: BatchReport, quiet: bool) -> int:
     elif not quiet and not failed:
         say(f"{counted(len(done.songs), 'song')}, {done.seconds:.1f} s")
     return exit_code([song.exit_code for song in failed], len(done.songs))
-
-
-def _check_folder(path: Path) -> None:
-    """Before the night, not after it."""
-    from audiosr_core.files import check_folder
-
-    check_folder(path)

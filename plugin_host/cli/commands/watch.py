@@ -13,6 +13,7 @@ import typer
 
 from audiosr_core.errors import EXIT_OK, AudioSRError, UsageError
 from plugin_host.cli.commands.extend import Request, extend_all
+from plugin_host.cli.flags import Connection, Daemon, Device, JsonLines, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import tell_failure
 from plugin_host.cli.terminal import interrupted, note, say
@@ -42,35 +43,13 @@ def watch(
             help="A file that has not changed for so long is whole.",
         ),
     ] = 2.0,
-    preset: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="Start from this preset; flags win over it."),
-    ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a file on standard output.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only errors.")] = False,
-    device: Annotated[
-        str | None,
-        typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where a large model runs."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="auto|fp32|bf16|fp16", help="In which numbers it computes."),
-    ] = None,
-    daemon: Annotated[
-        bool | None,
-        typer.Option(
-            "--daemon/--no-daemon",
-            help="Compute in the daemon, or in this process; without either, in the daemon if"
-            " it runs.",
-            show_default=False,
-        ),
-    ] = None,
-    connection: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Compute in the daemon of this connection file."),
-    ] = None,
+    preset: Preset = None,
+    json: JsonLines = False,
+    quiet: Quiet = False,
+    device: Device = None,
+    precision: Precision = None,
+    daemon: Daemon = None,
+    connection: Connection = None,
     **knobs: Any,
 ) -> None:
     """Extend every sound file that is put into a folder, until interrupted."""
@@ -78,10 +57,7 @@ def watch(
 
     request = Request(
         settings=settings_of(preset, knobs),
-        region=None,
         overwrite=True,
-        in_place=False,
-        dry_run=False,
         json=json,
         quiet=quiet,
         where=Where(device, precision, daemon, connection),
