@@ -186,8 +186,7 @@ def _check_writable(file: Path) -> None:
 
 def _check_format(file: Path, info: FileInfo) -> None:
     """FileError if a file of this kind cannot be written again."""
-    container, subtype, _ = output_format(info, file)
-    if info.lossy or (container, subtype) != (info.container, info.subtype):
+    if info.lossy or output_format(info, file)[:2] != (info.container, info.subtype):
         raise FileError(
             f"{file} is {info.container} {info.subtype}, which an edit cannot write again;"
             " convert it to WAV, AIFF or FLAC first"

@@ -178,7 +178,7 @@ def test_lossy_files_are_refused(tmp_path, name, subtype):
     path = tmp_path / name
     soundfile.write(path, np.zeros(44_100), 44_100, subtype=subtype)
     before = path.read_bytes()
-    with pytest.raises(FileError):
+    with pytest.raises(FileError, match="an edit cannot write again"):
         edit_file(path, Settings(), engine=adding())
     assert path.read_bytes() == before
 
