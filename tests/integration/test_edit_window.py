@@ -54,13 +54,7 @@ def test_work_goes_on_in_one_other_thread_and_gives_what_it_gives(hand):
             window.run(lambda: 1 // 0)
 
 
-def _cancel_by_destroying(hand):
-    hand.tool("windowclose", hand.window())
-
-
-@pytest.mark.parametrize(
-    "cancel", [Hand.cancel, lambda hand: hand.key("Escape"), _cancel_by_destroying]
-)
+@pytest.mark.parametrize("cancel", [Hand.cancel, lambda hand: hand.key("Escape"), Hand.close])
 def test_cancel_and_closing_end_the_work(hand, cancel):
     def work():
         window.begin("song.wav", "lite, seed 0", None)

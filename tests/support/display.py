@@ -45,6 +45,18 @@ class Hand:
         width, height = self._size(window)
         self._click(window, width - 70, height - 32)
 
+    def close(self) -> None:
+        """As a window manager asks a window to close; Xvfb has none."""
+        from Xlib.display import Display
+        from Xlib.protocol.event import ClientMessage
+
+        with contextlib.closing(Display(self._environment["DISPLAY"])) as display:
+            window = display.create_resource_object("window", int(self.window()))
+            data = (32, [display.intern_atom("WM_DELETE_WINDOW"), 0, 0, 0, 0])
+            kind = display.intern_atom("WM_PROTOCOLS")
+            window.send_event(ClientMessage(window=window, client_type=kind, data=data))
+            display.sync()
+
     def choose(self, place: float) -> None:
         """Click on a button of a question, so far from the left."""
         window = self.window(ASKING)
