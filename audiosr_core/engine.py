@@ -62,10 +62,14 @@ class EngineLike(Protocol):
         region: tuple[int, int] | None,
         dry_run: bool,
         on_progress: Callable[[float], None],
+        num_samples: int | None = None,
     ) -> AbstractContextManager[EngineLike]:
         """The engine for this file alone, or for a sound that is in none.
 
         The end of the `with` lets go of what it held.
+
+        Args:
+            num_samples: of a sound that is in no file, if that is known before its end
         """
 
     def analyse(
@@ -115,6 +119,7 @@ class Engine:
         region: tuple[int, int] | None = None,
         dry_run: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,
+        num_samples: int | None = None,
     ) -> AbstractContextManager[Engine]:
         """This engine holds nothing of a file; see `EngineLike`."""
         return nullcontext(self)

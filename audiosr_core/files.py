@@ -18,7 +18,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -72,6 +72,7 @@ class FileInfo:
     subtype: str  # libsndfile's name: PCM_16, PCM_24, FLOAT, ...
     lossy: bool
     notes: tuple[str, ...] = ()  # what was found odd
+    stamp: tuple[int, ...] = field(default=(), compare=False, repr=False)  # see `_stamp`
 
 
 def probe(path: str | os.PathLike[str]) -> FileInfo:
@@ -94,7 +95,7 @@ class Reader:
             self.table: Table | flac.FlacTable | None = None
             self._sound: soundfile.SoundFile | None = None
             self._place = 0
-            self.info = self._inspect()
+            self.info = replace(self._inspect(), stamp=_stamp(os.fstat(self._file.fileno())))
         except BaseException:
             self.close()
             raise
@@ -381,6 +382,7 @@ class Writer:
             sink = _FlacSink if self.container == "FLAC" else _PcmSink
             self._sink: _Sink = sink(real, wanted, source, num_samples, self.notes)
             stack.callback(self._sink.discard)
+            self._like, self._source = like, source
             self._cleanup = stack.pop_all()
 
     def __enter__(self) -> Writer:
@@ -424,18 +426,40 @@ class Writer:
             self.num_samples += part.shape[1]
 
     def commit(self) -> Path:
-        """Finish the file and give it its name, in one step; its path."""
+        """Finish the file and give it its name, in one step; its path.
+
+        Raises:
+            FileError: another program changed the source meanwhile, or it cannot be written
+        """
+        self._check_source()
         temporary = self._sink.finish(Totals(self.num_samples, tuple(self._peaks)))
         real = temporary.target
         backup = real.with_stem(f"{real.stem}.orig") if self._is_source else None
         self.backup = temporary.publish(self._replace, backup)
         return self.target
 
+    def _check_source(self) -> None:
+        path = self._like.path
+        with translated(path, "read"):
+            now = [_stamp(os.fstat(self._source.file.fileno()))]
+            if self._is_source:  # or what somebody put in its place would be replaced
+                now.append(_stamp(os.stat(path)))
+        if any(one != self._like.stamp for one in now):
+            raise FileError(
+                f"{path} was changed by another program while it was read, and nothing was"
+                " written; try again"
+            )
+
     def _note_peaks(self, samples: NDArray[np.float64]) -> None:
         for channel, row in enumerate(np.abs(samples)):
             place = int(row.argmax())
             if row[place] > self._peaks[channel][0]:
                 self._peaks[channel] = (float(row[place]), self.num_samples + place)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """What differs once somebody has written to a file."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_target(target: Path, source: Path, overwrite: bool, in_place: bool) -> tuple[bool, bool]:

@@ -26,6 +26,7 @@ from bridge.client import Client, Policy, Priority
 from bridge.client_job import Job
 from bridge.errors import ProtocolError
 from bridge.jobs import ANALYSIS
+from bridge.protocol import audio_frame
 from bridge.remote_stream import settled
 from bridge.sound import Sound, identity, travels_as_path
 
@@ -51,6 +52,7 @@ class RemoteEngine:
         self._priority, self._on_disconnect = priority, on_disconnect
         self._file: FileInfo | None = None
         self._region: tuple[int, int] | None = None
+        self._num_samples: int | None = None
         self._dry_run = False
         self._on_progress: Callable[[float], None] = lambda fraction: None
         self._job: Job | None = None  # of the last sound
@@ -63,6 +65,7 @@ class RemoteEngine:
         region: tuple[int, int] | None = None,
         dry_run: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,
+        num_samples: int | None = None,
     ) -> RemoteEngine:
         """An engine for this file alone, or for a sound that is in none.
 
@@ -70,12 +73,14 @@ class RemoteEngine:
 
         Args:
             on_progress: told how much of the sound is analysed
+            num_samples: of a sound that is in no file, which then goes to the daemon block by
+                block; without it, the sound is joined here first
         """
         engine = RemoteEngine(
             self._client, priority=self._priority, on_disconnect=self._on_disconnect
         )
         engine._file, engine._region, engine._dry_run = info, region, dry_run
-        engine._on_progress = on_progress
+        engine._num_samples, engine._on_progress = num_samples, on_progress
         return engine
 
     def __enter__(self) -> Self:
@@ -106,7 +111,7 @@ class RemoteEngine:
         on_step: Callable[[], None] = lambda: None,
     ) -> Decision:
         """As `Engine.analyse`. Where the daemon reads the file by itself, no block is taken."""
-        sound = self._sound(blocks, sample_rate, num_channels)
+        sound = self._sound(blocks, read, sample_rate, num_channels)
         job = self._job = self._client.begin(
             sound,
             settings,
@@ -181,8 +186,17 @@ class RemoteEngine:
         on_stage("cutoff_hz", float(job.report.get("cutoff_hz") or 0.0))
         return made
 
-    def _sound(self, blocks: Iterable[Samples], sample_rate: int, num_channels: int) -> Sound:
+    def _sound(
+        self,
+        blocks: Iterable[Samples],
+        read: Callable[[int, int], Samples],
+        sample_rate: int,
+        num_channels: int,
+    ) -> Sound:
         info = self._file
+        if info is None and self._num_samples is not None:
+            _, dtype = audio_frame(read(0, 0))
+            return Sound.blocks(sample_rate, num_channels, self._num_samples, dtype)
         if info is None:  # in memory already, and of a length that only its end tells
             joined = np.concatenate([np.zeros((num_channels, 0), np.float32), *blocks], axis=1)
             return Sound.of(Audio(joined, sample_rate))

@@ -52,6 +52,12 @@ class Sound:
         )  # fmt: skip
 
     @classmethod
+    def blocks(cls, sample_rate: int, num_channels: int, num_samples: int, dtype: str) -> Sound:
+        """A sound that will come in blocks, and is in no file: no later job can find it again."""
+        check_format(sample_rate, num_channels)
+        return cls("inline", sample_rate, num_channels, num_samples, dtype, secrets.token_hex(16))
+
+    @classmethod
     def stream(cls, sample_rate: int, num_channels: int, dtype: str) -> Sound:
         """A sound that will come in blocks, nobody knows how many."""
         check_format(sample_rate, num_channels)

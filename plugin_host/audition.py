@@ -284,6 +284,9 @@ def _pair(
                 on_progress(FIRST_PASS + (0.9 - FIRST_PASS) * done / total)
             record = record_of(settings, here.model_sha256(settings), decision)
         gains_db = _gains_db(meters)
+        if key is not None:  # an old one, which says what holds no more
+            with translated(key, "removed"):
+                key.unlink(missing_ok=True)
         for number in sorted((0, 1), key=lambda number: targets[number].name):
             told = number == 1 and key is None  # else the files would tell which is which
             with Writer(

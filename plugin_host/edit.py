@@ -13,8 +13,8 @@ or the new one, whole.
     undo         song.orig.wav becomes song.wav again, bit for bit
     confirm      song.orig.wav is removed
 
-That nobody else changed the file after an edit is known by its SHA-256, which is noted in the
-state folder before the file gets its name.
+That nobody else changed the file or its original after an edit is known by their SHA-256, which
+are noted in the state folder before the file gets its name.
 """
 
 from __future__ import annotations
@@ -106,6 +106,9 @@ def undo(path: Path, *, overwrite: bool = False) -> None:
     """
     with _alone(path) as file:
         original = _existing_original(path)
+        if not overwrite:
+            _check_original(original, "--undo --overwrite takes it as it is now")
+        probe(original)  # no file goes for an original that cannot be read
         if file.exists():
             _check_writable(file)
             if not overwrite and not _is_as_left(file, original):
@@ -138,6 +141,8 @@ def _source(file: Path, overwrite: bool) -> Path:
         raise _changed(
             file, "--confirm keeps the file as it is, and --overwrite starts from the original"
         )
+    if not overwrite:
+        _check_original(original, "--overwrite takes it as it is now")
     return original
 
 
@@ -149,9 +154,18 @@ def _changed(path: Path, choices: str) -> ChangedError:
 
 def _existing_original(path: Path) -> Path:
     original = original_of(path)
-    if not original.is_file():
-        raise FileError(f"{path} has no original: there is no {original.name} beside it")
+    if original.is_symlink() or not original.is_file():
+        raise FileError(f"{path} has no original: there is no file {original.name} beside it")
     return original
+
+
+def _check_original(original: Path, choice: str) -> None:
+    """ChangedError if somebody changed what an edit kept."""
+    with translated(original, "read"):
+        if not (_notes() / _sha256(original)).exists():
+            raise ChangedError(
+                f"{original} is not as an edit left it: bring back the one from then; {choice}"
+            )
 
 
 def _check_settings(settings: Settings) -> None:
@@ -172,8 +186,7 @@ def _check_writable(file: Path) -> None:
 
 def _check_format(file: Path, info: FileInfo) -> None:
     """FileError if a file of this kind cannot be written again."""
-    container, subtype, _ = output_format(info, file)
-    if info.lossy or (container, subtype) != (info.container, info.subtype):
+    if info.lossy or output_format(info, file)[:2] != (info.container, info.subtype):
         raise FileError(
             f"{file} is {info.container} {info.subtype}, which an edit cannot write again;"
             " convert it to WAV, AIFF or FLAC first"
@@ -209,7 +222,9 @@ def _publish(staged: Path, file: Path, before: tuple[int, ...]) -> Path:
         with contextlib.suppress(OSError, AttributeError):
             os.chown(staged, file.stat().st_uid, file.stat().st_gid)
         os.utime(staged)
-        _note(staged)
+        original_now = original if os.path.lexists(original) else file
+        for one in (staged, original_now):
+            _note(one)
         if _stamp(file) != before:
             raise FileError(
                 f"{file} was changed by another program during the edit and is as that left it;"
@@ -219,7 +234,7 @@ def _publish(staged: Path, file: Path, before: tuple[int, ...]) -> Path:
         try:
             os.replace(staged, file)
         except OSError:
-            if made:
+            if made and staged.exists():  # else it was renamed, whatever a server says
                 original.unlink()
             raise
         sync_folder(file.parent)
@@ -258,7 +273,7 @@ def _note(made: Path) -> None:
 
 
 def _notes() -> Path:
-    """An empty file for each file that an edit made, under its SHA-256."""
+    """An empty file for each file that an edit made or kept, under its SHA-256."""
     return state_folder() / "edits"
 
 

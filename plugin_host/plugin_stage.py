@@ -136,6 +136,7 @@ def run_plugins(
     except (RuntimeError, ValueError) as error:
         raise PluginError(
             f"{names(plugins)} cannot take {num_channels} channels at {sample_rate} Hz: {error}"
+            f"{_advice(plugins, sample_rate, num_channels)}"
         ) from error
     return (made.T if interleaved else made)[:, :num_samples]
 
@@ -152,6 +153,17 @@ def forgets(plugin: pedalboard.Plugin) -> bool:
 def names(plugins: Iterable[pedalboard.Plugin]) -> str:
     """For messages."""
     return ", ".join(getattr(plugin, "name", type(plugin).__name__) for plugin in plugins)
+
+
+def _advice(plugins: Sequence[pedalboard.Plugin], sample_rate: int, num_channels: int) -> str:
+    """Which of them it is, where several are in a row, and what helps."""
+    for plugin in plugins:
+        try:
+            plugin.process(np.zeros((num_channels, MAX_CHANNELS + 1), np.float32), sample_rate)
+        except (RuntimeError, ValueError):
+            which = names([plugin])
+            return f" Take another plugin for {which}, or files with the channels that it takes."
+    return ""
 
 
 def _leaves(plugin: pedalboard.Plugin) -> Iterator[pedalboard.Plugin]:

@@ -10,6 +10,19 @@
 Nothing here loads torch or scipy before a command needs them, so that `--help` is quick.
 """
 
-from plugin_host.cli.app import main
+import sys
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code; also when interrupted while it loads."""
+    try:
+        from plugin_host.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        if sys.stderr is not None:
+            sys.stderr.write("error: interrupted\n")
+        sys.exit(130)

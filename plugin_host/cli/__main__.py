@@ -1,5 +1,5 @@
 """`python -m plugin_host.cli`."""
 
-from plugin_host.cli.app import main
+from plugin_host.cli import main
 
 main()

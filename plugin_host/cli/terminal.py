@@ -68,6 +68,11 @@ def printable(text: str) -> str:
                    for c in text)  # fmt: skip
 
 
+def counted(count: int, what: str) -> str:
+    """1 song, 2 songs."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: null."""
     if isinstance(value, float) and not math.isfinite(value):

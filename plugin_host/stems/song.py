@@ -125,7 +125,10 @@ def extend_song(
     if settings.cutoff == "follow":
         raise UsageError("the stems of a song share one cutoff, but 'follow' has many; use auto")
     engine = engine or Engine()
-    with StemsReader(song) as stems, engine.on_file(None, None, dry_run, lambda _: None) as here:
+    with (
+        StemsReader(song) as stems,
+        engine.on_file(None, None, dry_run, lambda _: None, stems.num_samples) as here,
+    ):
         _check_targets(song, stems, overwrite, dry_run)
         decision, idle = _analyse(here, stems, settings, on_progress)
         report = SongReport(

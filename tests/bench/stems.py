@@ -124,8 +124,8 @@ def sharing() -> None:
           " | **this way: sum** | **solo** |\n|---|---|---|---|---|---|")  # fmt: skip
     for name, stems in songs():
         shared, own, masked, whole, solo = ways(stems)
-        print(f"| {name} | {shared:+.2f} dB | {own:+.2f} dB | {span(masked)} dB"
-              f" | {whole:+.2f} dB | {span(solo)} dB |")  # fmt: skip
+        print(f"| {name} | {signed(shared, 2)} dB | {signed(own, 2)} dB | {span(masked)} dB"
+              f" | {signed(whole, 2)} dB | {span(solo)} dB |")  # fmt: skip
 
 
 def songs() -> Iterator[tuple[str, list[Samples]]]:
@@ -190,8 +190,13 @@ def level_db(x: Samples, reference: Samples) -> float:
 
 def span(values: Sequence[float]) -> str:
     """From the least to the most; one figure where they are alike."""
-    low, high = (f"{value:+.1f}".replace("-0.0", "+0.0") for value in (min(values), max(values)))
+    low, high = signed(min(values), 1), signed(max(values), 1)
     return low if low == high else f"{low} to {high}"
+
+
+def signed(value: float, digits: int) -> str:
+    rounded = round(value, digits)
+    return f"{rounded:+.{digits}f}" if rounded else f"{0:.{digits}f}"
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ from plugin_host.stems.journal import JOURNAL
 from tests.integration.test_render_files import broadcast_wave
 from tests.support.album import RATE, Samples, needs_fluidsynth, played_album
 from tests.support.cluster import two_nodes
+from tests.support.daemon import daemon
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.slow, needs_fluidsynth]
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -73,7 +74,7 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(album: Path) -> Run:
-    run = Run(album, "undisturbed", "--jobs", "2")
+    run = Run(album, album.parent / "undisturbed", "--jobs", "2")
     code, err = run.start().end()
     assert code == 0, err
     return run
@@ -82,12 +83,12 @@ def undisturbed(album: Path) -> Run:
 class Run:
     """One command, which may be begun again and again; its outputs, its report, its cache."""
 
-    def __init__(self, album: Path, name: str, *arguments: str) -> None:
-        self.folder = album.parent / name
-        self.folder.mkdir()
+    def __init__(self, source: Path, folder: Path, *arguments: str) -> None:
+        folder.mkdir()
+        self.folder = folder
         self.out, self.cache = self.folder / "out", self.folder / "cache"
         self._report = self.folder / "report.json"
-        self._command = ["stems", str(album), "-o", str(self.out), "--recursive", "--resume",
+        self._command = ["stems", str(source), "-o", str(self.out), "--recursive", "--resume",
                          "--report", str(self._report), *arguments]  # fmt: skip
 
     def start(self) -> Group:
@@ -324,8 +325,23 @@ def resumed(
     assert set(run.begun()[begun:]) == set(SONGS) - done
 
 
+def test_a_song_through_the_daemon_is_the_same_song(album, undisturbed):
+    with daemon(engine=None) as running:
+        song = Run(
+            album / SONGS[0], album.parent / "daemon",
+            "--connection", str(running.connection_file),
+        )  # fmt: skip
+        code, err = song.start().end()
+    assert code == 0, err
+    assert [one["engine"] for one in song.report()["songs"]] == ["daemon"]
+    expected = undisturbed.files()
+    made = song.files()
+    assert len(made) == 7
+    assert [name for name in made if made[name] != expected[f"{SONGS[0]}/{name}"]] == []
+
+
 def test_a_killed_album_is_resumed_to_the_same_bytes(album, undisturbed):
-    run = Run(album, "killed", "--jobs", "2")
+    run = Run(album, album.parent / "killed", "--jobs", "2")
     resumed(run, [run.begun, run.done])
     same(run, undisturbed)
 
@@ -353,7 +369,7 @@ def actors() -> set[psutil.Process]:
 def test_a_cluster_that_loses_its_command_and_then_a_worker_does_the_same(
     album, undisturbed, address
 ):
-    run = Run(album, "ray", "--engine", "ray", "--jobs", "2", "--address", address)
+    run = Run(album, album.parent / "ray", "--engine", "ray", "--jobs", "2", "--address", address)
     lost: list[psutil.Process] = []
 
     def lose_a_worker(group: Group) -> None:

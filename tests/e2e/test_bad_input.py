@@ -328,3 +328,17 @@ def test_a_report_or_picture_never_takes_the_place_of_a_sound(tmp_path):
         assert made[0] == code, (arguments, made)
         assert contents(tmp_path) == before, arguments
         assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_interrupted_while_it_loads_is_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [*CLI, "--version"],
+        cwd=tmp_path,
+        env=environment(tmp_path, PYTHONPATH=path),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"error: interrupted\n")

@@ -64,6 +64,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(album, tmp_path):
     code, lines, err = stems(tmp_path, "Album", "-o", "out", "--recursive", "--dry-run", "--json")
     assert code == 0
     assert [(one["name"], len(one["stems"])) for one in lines] == [("one", 1), ("two", 1)]
+    assert [*lines[0]["stems"][0]] == ["name", "inputs", "outputs"]  # as in the report
+    assert "one: 1 stem\n" in err
     assert "no sounds: 1" in err
     assert not (tmp_path / "out").exists()
 
@@ -79,6 +81,7 @@ def test_an_album_is_extended_reported_and_resumed(album, tmp_path):
         "one": "done", "two": "done", "three": "failed",
     }  # fmt: skip
     assert "1 of 3 songs failed" in err
+    assert "one: 1 stem, cutoff" in err
     for name in ("one/a.wav", "two/Kick%L.wav", "two/Kick%R.wav"):
         made, source = soundfile.info(tmp_path / "out" / name), soundfile.info(album / name)
         assert made.frames == source.frames * made.samplerate // source.samplerate

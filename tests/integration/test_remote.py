@@ -123,21 +123,24 @@ def test_a_stream_through_the_daemon_is_the_same_stream(client, block):
         np.testing.assert_array_equal(stream.flush(), local.flush())
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("settings", "region"), [(Settings(rate=44_100), None), (Settings(rate="keep"), (999, 150_000))]
 )
-def test_an_engine_without_a_file_is_an_engine_too(client, settings, region):
-    x = music(12, 16_000, 6_000)
+def test_an_engine_without_a_file_is_an_engine_too(client, settings, region, dtype):
+    x = music(12, 16_000, 6_000).astype(dtype)
     local, made = Engine(), []
-    for engine in (local, RemoteEngine(client)):
+    known = RemoteEngine(client).on_file(None, region, num_samples=x.shape[1])
+    for engine in (local, RemoteEngine(client), known):
         decision = engine.analyse([x], lambda a, b: x[:, a:b], 16_000, 2, settings)
         stream = engine.open(16_000, 2, settings, decision, region)
         parts = [*stream.push_split(x[:, :70_000]), *stream.push_split(x[:, 70_000:])]
         parts += stream.flush_split()
         made.append([decision, *(np.concatenate(p, axis=1) for p in zip(*parts, strict=True))])
-    assert made[0][0] == made[1][0]
-    for here, there in zip(made[0][1:], made[1][1:], strict=True):
-        np.testing.assert_array_equal(here, there)
+    for other in made[1:]:
+        assert made[0][0] == other[0]
+        for here, there in zip(made[0][1:], other[1:], strict=True):
+            np.testing.assert_array_equal(here, there)
 
 
 def test_a_dry_run_only_decides(client, tmp_path, travels):

@@ -178,7 +178,7 @@ def test_lossy_files_are_refused(tmp_path, name, subtype):
     path = tmp_path / name
     soundfile.write(path, np.zeros(44_100), 44_100, subtype=subtype)
     before = path.read_bytes()
-    with pytest.raises(FileError):
+    with pytest.raises(FileError, match="an edit cannot write again"):
         edit_file(path, Settings(), engine=adding())
     assert path.read_bytes() == before
 
@@ -197,7 +197,7 @@ def test_a_file_that_another_program_writes_meanwhile_is_that_programs(file):
         if fraction == 1.0:
             file.write_bytes(b"from the host")
 
-    with pytest.raises(FileError, match="during the edit"):
+    with pytest.raises(FileError, match="changed by another program"):
         edit_file(file, Settings(), engine=adding(), on_progress=meddle)
     assert file.read_bytes() == b"from the host"
     assert not original_of(file).exists()
@@ -281,3 +281,34 @@ def _edit_and_die(path: Path, moment: int) -> bool:
         edit_file(path, Settings(), engine=adding())
         os._exit(0)
     return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "another", "link"])
+def test_a_file_never_goes_for_an_original_that_somebody_spoiled(tmp_path, file, damage):
+    edit_file(file, Settings(), engine=adding())
+    edited, original = file.read_bytes(), original_of(file)
+    kept = original.read_bytes()
+    if damage == "cut":
+        original.write_bytes(kept[:-1000])
+    elif damage == "emptied":
+        original.write_bytes(b"")
+    elif damage == "another":
+        sound(original, seed=9)
+    else:
+        original.rename(tmp_path / "elsewhere.wav")
+        original.symlink_to("elsewhere.wav")
+    spoiled = original.read_bytes()
+    attempts = [lambda: undo(file), lambda: edit_file(file, Settings(), engine=adding())]
+    for attempt in attempts[: 1 if damage == "link" else 2]:  # a link can be read as it is
+        with pytest.raises(FileError):
+            attempt()
+        assert file.read_bytes() == edited
+        assert original.read_bytes() == spoiled
+    if damage in ("cut", "emptied"):
+        with pytest.raises(FileError):
+            undo(file, overwrite=True)
+        assert file.read_bytes() == edited
+    original.unlink()
+    original.write_bytes(kept)
+    undo(file)
+    assert file.read_bytes() == kept

@@ -787,3 +787,29 @@ def test_a_page_or_report_never_takes_the_place_of_what_is_no_file(tmp_path, kin
     assert path.lstat() == before
     assert hidden(tmp_path) == []
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("how", ["written", "cut", "replaced"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_source_that_changes_meanwhile_is_told_and_stays(tmp_path, how, in_place):
+    source = make(tmp_path / "in.wav", n=4000)
+    other = make(tmp_path / "other.wav", n=3000).read_bytes()
+    (tmp_path / "other.wav").unlink()
+    target = source if in_place else tmp_path / "out.wav"
+    with Reader(source) as reader, Writer(target, reader.info, in_place=in_place) as writer:
+        writer.write(reader.read(0, 4000), False)
+        if how == "replaced":
+            (tmp_path / "new").write_bytes(other)
+            (tmp_path / "new").rename(source)
+        else:
+            with open(source, "r+b") as file:
+                file.write(other) if how == "written" else file.truncate(3000)
+        after = source.read_bytes()
+        if how == "replaced" and not in_place:
+            writer.commit()  # of the sound that was there, which is still open
+        else:
+            with pytest.raises(FileError, match="was changed by another program"):
+                writer.commit()
+    assert source.read_bytes() == after
+    assert snapshot(tmp_path).keys() - {"out.wav"} == {"in.wav"}
+    assert (tmp_path / "out.wav").exists() == (how == "replaced" and not in_place)

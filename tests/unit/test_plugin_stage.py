@@ -129,6 +129,12 @@ def test_a_plugin_that_cannot_take_the_sound_says_why() -> None:
         staged([pedalboard.MP3Compressor()], sound(channels=3), 1_000)
 
 
+def test_of_many_the_one_is_named_that_cannot_take_the_sound() -> None:
+    chain = [pedalboard.Gain(), pedalboard.MP3Compressor()]
+    with pytest.raises(PluginError, match=r"Take another plugin for MP3Compressor, or files"):
+        staged(chain, sound(channels=3), 1_000)
+
+
 def test_a_plugin_that_keeps_everything_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin_stage, "run_plugins", lambda plugins, x, *_, **__: x[:, :0])
     with pytest.raises(PluginError, match="Gain should give 20011 more samples"):

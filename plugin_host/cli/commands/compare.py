@@ -95,7 +95,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     below = f"below {found['null_below_hz']:.0f} Hz"
     yield f"residual {below}: {_number(found['null_residual_db'])} dB of the original"
     yield f"residual's peak: {_number(found['null_peak_db'])} dBFS"
-    yield f"level {below}: {_number(found['level_difference_db'])} dB louder"
+    yield f"level {below}: {_number(found['level_difference_db'])} dB re the original"
     yield f"LSD (ssr_eval): {_number(found['lsd_ssr'])}"
     if found["cutoff_hz"] is not None:
         cutoff = f"{found['cutoff_hz']:.0f} Hz"

@@ -26,7 +26,7 @@ from plugin_host.cli.flags import Connection, Daemon, Device, JsonLines, Precisi
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.targets import check_distinct
-from plugin_host.cli.terminal import emit, interrupted, note, printable, say
+from plugin_host.cli.terminal import counted, emit, interrupted, note, printable, say
 from plugin_host.errors import ChangedError, WindowError, in_our_words
 from plugin_host.place import Place, Where
 
@@ -236,7 +236,7 @@ def _tell_report(report: dict[str, Any], file: Path, request: Request) -> None:
             say(f"  note: {text}" if report["extended"] else f"{file}: {text}")
         if report["overs"]:
             say(
-                f"  note: {report['overs']} samples are over full scale; a lower --mix or"
+                f"  note: {counted(report['overs'], 'sample')} over full scale; a lower --mix or"
                 " --gain-hf-db avoids it"
             )
     if request.json:

@@ -32,7 +32,7 @@ from plugin_host.cli.flags import (
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.region import parse_region
 from plugin_host.cli.targets import Namer, check_distinct, check_report, plan_targets
-from plugin_host.cli.terminal import emit, note, say
+from plugin_host.cli.terminal import counted, emit, note, say
 from plugin_host.place import Place, Where
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _sentence(report: Report) -> str:
 
 def _overs(report: Report) -> str:
     """What became of samples over full scale, and what to do about it."""
-    count = f"{report['overs']} samples are over full scale"
+    count = f"{counted(report['overs'], 'sample')} over full scale"
     if report["sample_format"] in _KEEPS_OVERS:
-        return f"{count} and kept as they are"
-    return f"{count} and were clipped; a lower --mix or --gain-hf-db, or a float file, avoids it"
+        return f"{count}, kept as they are"
+    return f"{count}, clipped; a lower --mix or --gain-hf-db, or a float file, avoids it"

@@ -30,7 +30,7 @@ from plugin_host.cli.flags import (
     Sources,
 )
 from plugin_host.cli.targets import check_distinct, check_report, plan_targets
-from plugin_host.cli.terminal import emit, finite, note, say
+from plugin_host.cli.terminal import counted, emit, finite, note, say
 from plugin_host.errors import PluginError
 from plugin_host.place import Place, Where
 
@@ -285,8 +285,8 @@ def _tell_report(report: Report, request: Request) -> None:
             say(f"  note: {text}")
         if report["overs"]:
             kept = "kept" if report["sample_format"] in ("FLOAT", "DOUBLE") else "clipped"
-            say(f"  note: {report['overs']} samples are over full scale and were {kept};"
-                " a limiter at the end avoids it")  # fmt: skip
+            count = counted(report["overs"], "sample")
+            say(f"  note: {count} over full scale, {kept}; a limiter at the end avoids it")
     if request.json:
         emit(report)
 
@@ -297,7 +297,9 @@ def _sentence(report: Report) -> str:
     facts = _facts(report)
     wanted = ("loudness", "true peak", "cutoff", "null")
     told = [f"{name} {facts[name]}" for name in wanted if name in facts]
-    return f"{report['input']} {arrow} {report['output']}: {', '.join(told)}; {facts['took']}"
+    kept = f"; the original is {Path(report['backup']).name}" if report["backup"] else ""
+    said = f"{', '.join(told)}; {facts['took']}{kept}"
+    return f"{report['input']} {arrow} {report['output']}: {said}"
 
 
 def _facts(report: Mapping[str, Any]) -> dict[str, str]:
@@ -309,9 +311,11 @@ def _facts(report: Mapping[str, Any]) -> dict[str, str]:
         "loudness": arrow.join(f"{v:.1f} LUFS" for v in lufs if v is not None),
         "true peak": arrow.join(f"{v:.1f} dBTP" for v in peaks if v is not None),
     }
-    if report["cutoff_hz"] is not None:
+    if report["full_band"]:
+        facts["cutoff"] = "none"
+    elif report["cutoff_hz"] is not None:
         facts["cutoff"] = f"{report['cutoff_hz'] / 1000:.2f} kHz"
-    if report["null_residual_db"] is not None:
+    if report["null_residual_db"] is not None and not report["full_band"]:
         below = f"below {report['crossover_hz'] / 1000:.2f} kHz"
         facts["null"] = f"{report['null_residual_db']:.1f} dB {below}"
     facts["format"] = f"{report['sample_rate']} Hz, {report['sample_format']}"

@@ -17,7 +17,7 @@ from plugin_host.cli.flags import Connection, Device, Precision, Preset, Quiet
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code
 from plugin_host.cli.targets import check_report
-from plugin_host.cli.terminal import emit, note, printable, say
+from plugin_host.cli.terminal import counted, emit, note, printable, say
 from plugin_host.place import Where
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class _Audience:
         if song.state == "failed":
             say(f"error: {song.name}: {song.error}", "red")
         elif not self._quiet:
-            say(f"{song.name}: {_WORDS[song.state]}")
+            say(f"{song.name}: {_sentence(song)}")
             for text in song.as_dict()["notes"]:
                 say(f"  note: {text}")
         if self._json:
@@ -189,22 +189,34 @@ class _Audience:
 
 
 _WORDS = {
-    "done": "done",
     "resumed": "done by an earlier run",
     "skipped": "skipped, its outputs are there already",
 }
 
 
+def _sentence(song: SongResult) -> str:
+    """What became of one song, on one line."""
+    if song.state != "done":
+        return _WORDS[song.state]
+    report = song.report
+    what = "nothing to add"
+    if report["extended"]:
+        what = f"cutoff {report['cutoff_hz'] / 1000:.2f} kHz"
+        if report["sum_residual_db"] is not None:
+            what += f", sum changed by {report['sum_residual_db']:.1f} dB below"
+    return f"{counted(len(report['stems']), 'stem')}, {what}; {report['seconds']:.1f} s"
+
+
 def _tell_plan(album: Album, json: bool) -> int:
     for song in album.songs:
-        say(f"{song.name}: {len(song.stems)} stems")
+        say(f"{song.name}: {counted(len(song.stems), 'stem')}")
         for text in song.notes:
             say(f"  note: {text}")
         for file, target in zip(song.files, song.targets, strict=True):
             say(f"  {file} would become {target}")
         if json:
-            stems = [{"name": one.name, "files": [*map(str, one.files)],
-                      "targets": [*map(str, one.targets)]} for one in song.stems]  # fmt: skip
+            stems = [{"name": one.name, "inputs": [*map(str, one.files)],
+                      "outputs": [*map(str, one.targets)]} for one in song.stems]  # fmt: skip
             emit({"name": song.name, "dry_run": True, "stems": stems, "notes": [*song.notes]})
     for one in album.unusable:
         say(f"error: {one.name}: {one.error}", "red")
@@ -222,5 +234,5 @@ def _tell_end(done: BatchReport, quiet: bool) -> int:
         for song in failed:
             say(f"  {song.name}")
     elif not quiet and not failed:
-        say(f"{len(done.songs)} songs, {done.seconds:.1f} s")
+        say(f"{counted(len(done.songs), 'song')}, {done.seconds:.1f} s")
     return exit_code([song.exit_code for song in failed], len(done.songs))
