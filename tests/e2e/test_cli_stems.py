@@ -29,7 +29,8 @@ needs_song = pytest.mark.skipif(
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200",
-           "AUDIOSR_BRIDGE_RUNTIME_DIR": str(folder / "run")}  # fmt: skip
+           "AUDIOSR_BRIDGE_RUNTIME_DIR": str(folder / "run"),
+           "AUDIOSR_BRIDGE_CACHE_DIR": str(folder / "cache")}  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "plugin_host.cli", *arguments],
         cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
