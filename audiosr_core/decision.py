@@ -16,6 +16,7 @@ AUDIBLE_HZ = 20_000.0
 DEFAULT_RATE = 48_000
 ROOM = 0.05  # a new band narrower than this fraction of the cutoff is not worth having
 MODEL_TOP_HZ = 24_000.0
+UNSURE = 0.5  # a measured cutoff of less confidence is told as such
 RESAMPLER_EDGE = 0.957  # of Nyquist: where soxr's VHQ is 6 dB down
 
 
@@ -36,6 +37,17 @@ class Decision:
     def full_band(self) -> bool:
         """Nothing was missing, so nothing was added."""
         return self.cutoff.full_band and not self.extends
+
+    @property
+    def remark(self) -> str:
+        """What people should know of it: why nothing is extended, or that the cutoff is unsure."""
+        if not self.extends or self.follow or self.cutoff.confidence >= UNSURE:
+            return self.note
+        return (
+            f"the cutoff of {self.cutoff.hz / 1000:.2f} kHz is unsure (confidence"
+            f" {self.cutoff.confidence:.2f}); look at the spectrum, and give --cutoff if it is not"
+            " so"
+        )
 
 
 def decide(

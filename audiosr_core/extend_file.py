@@ -161,7 +161,7 @@ def extend_file(
         gain_law_db=round(decision.gain_db, 2),
         input_sample_rate=info.sample_rate,
         input_num_samples=info.num_samples,
-        note=decision.note,
+        note=decision.remark,
         notes=outcome.notes,
         backup=str(outcome.backup) if outcome.backup else None,
         region=span,

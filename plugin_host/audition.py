@@ -248,7 +248,7 @@ def _take(
         extended=decision.extends,
         overs=writer.overs,
         seconds=round(time.monotonic() - began, 3),
-        note=decision.note,
+        note=decision.remark,
     )
 
 
@@ -312,7 +312,7 @@ def _pair(
         extended=str(targets[1]),
         lufs=(meters[0].integrated_lufs, meters[1].integrated_lufs),
         gains_db=gains_db,
-        note=decision.note,
+        note=decision.remark,
         key=None if key is None else str(key),
     )
     if key is not None:

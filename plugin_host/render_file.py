@@ -330,7 +330,7 @@ class _Walk:
 
     @property
     def notes(self) -> list[str]:
-        return [one.decision.note for one in self.extended if one.decision.note]
+        return [one.decision.remark for one in self.extended if one.decision.remark]
 
     @property
     def seed(self) -> int:

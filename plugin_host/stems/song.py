@@ -143,7 +143,7 @@ def extend_song(
             model=settings.model,
             model_sha256=here.model_sha256(settings),
             seed=settings.seed,
-            note=decision.note,
+            note=decision.remark,
             dry_run=dry_run,
             engine=engine.name,
         )

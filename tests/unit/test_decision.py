@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audiosr_core.audio import Audio
 from audiosr_core.cutoff import Cutoff, cutoff_of, second_look
-from audiosr_core.decision import decide, output_rate
+from audiosr_core.decision import UNSURE, decide, output_rate
 from audiosr_core.engine import Engine
 from audiosr_core.gain_law import ABOVE, BELOW, step_db
 from audiosr_core.settings import Settings
@@ -54,6 +54,18 @@ def test_a_decision_to_extend_has_room_and_one_not_to_has_a_reason(
         assert made.cutoff.hz < made.rate_out / 2
     if full_band and rate_in >= 44_100:
         assert not made.extends
+
+
+@given(confidence=st.floats(0, 1), given_by_user=st.booleans())
+def test_an_unsure_cutoff_is_told_and_one_that_was_given_is_not(
+    confidence: float, given_by_user: bool
+) -> None:
+    cutoff = Cutoff(5_000.0, 1.0 if given_by_user else confidence, False, "")
+    settings = Settings(cutoff=5_000.0 if given_by_user else "auto")
+    made = decide(48_000, cutoff, False, (False,), settings)
+    assert made.extends
+    assert not made.note
+    assert ("unsure" in made.remark) == (not given_by_user and confidence < UNSURE)
 
 
 def test_full_band_sounds_come_back_bit_equal() -> None:

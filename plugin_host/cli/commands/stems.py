@@ -182,7 +182,8 @@ class _Audience:
             say(f"error: {song.name}: {song.error}", "red")
         elif not self._quiet:
             say(f"{song.name}: {_sentence(song)}")
-            for text in song.as_dict()["notes"]:
+            told = song.as_dict()
+            for text in filter(None, [told.get("note"), *told["notes"]]):
                 say(f"  note: {text}")
         if self._json:
             emit(song.as_dict())
