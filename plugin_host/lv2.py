@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from audiosr_core.audio import Samples
 from plugin_host import probe
 from plugin_host.errors import PluginError
+from plugin_host.parameter import Parameter
 
 if TYPE_CHECKING:
     from minihost import Plugin
@@ -70,6 +71,11 @@ class Lv2Plugin:
     def parameters(self) -> dict[str, Value]:
         """Those that were given."""
         return dict(self._parameters)
+
+    def all_parameters(self) -> list[Parameter]:
+        """What `parameters` may hold, in the order of the plugin."""
+        plugin = _load(self.uri)
+        return [_described(plugin, index) for index in range(plugin.num_params)]
 
     def __repr__(self) -> str:
         turned = "".join(f" {name}={value!r}" for name, value in self._parameters.items())
@@ -209,19 +215,40 @@ def _position(plugin: Plugin, uri: str, name: str, value: Value) -> tuple[int, f
     if name not in symbols:
         raise PluginError(f"{uri} has no parameter {name!r}; there are: {', '.join(symbols)}")
     index = symbols.index(name)
-    steps = parameters[index]["num_steps"]
-    low, high = (plugin.param_to_text(index, end) for end in (0.0, 1.0))
-    if steps > 1 and not _is_number(low):  # a list of words
+    low, high = _ends(plugin, index)
+    places = _words(plugin, index)
+    if places:
         if parameters[index]["is_boolean"] and value in (0, 1):
             return index, float(value)
-        at = [step / (steps - 1) for step in range(steps)]
-        places = {plugin.param_to_text(index, one): one for one in at}
         if value not in places:
             raise PluginError(f"{uri} takes {name} as one of {', '.join(places)}, got {value!r}")
         return index, places[str(value)]
     if isinstance(value, bool | str) or not float(low) <= value <= float(high):
         raise PluginError(f"{uri} takes {name} from {low} to {high}, got {value!r}")
     return index, plugin.param_from_text(index, f"{value:.10g}")
+
+
+def _described(plugin: Plugin, index: int) -> Parameter:
+    info = plugin.get_param_info(index)
+    name, value = info["id"].removeprefix(SYMBOL), info["current_value_str"]
+    words = tuple(_words(plugin, index))
+    if words:
+        return Parameter(name, value, unit=info["label"], words=words)
+    low, high = _ends(plugin, index)
+    return Parameter(name, float(value), float(low), float(high), info["label"])
+
+
+def _ends(plugin: Plugin, index: int) -> tuple[str, str]:
+    return plugin.param_to_text(index, 0.0), plugin.param_to_text(index, 1.0)
+
+
+def _words(plugin: Plugin, index: int) -> dict[str, float]:
+    """The values of a parameter that has no numbers, and where each lies; else nothing."""
+    steps = plugin.get_param_info(index)["num_steps"]
+    if steps < 2 or _is_number(plugin.param_to_text(index, 0.0)):
+        return {}
+    places = [step / (steps - 1) for step in range(steps)]
+    return {plugin.param_to_text(index, place): place for place in places}
 
 
 def _is_number(text: str) -> bool:

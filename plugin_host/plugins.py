@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from plugin_host import probe
 from plugin_host.errors import PluginError
+from plugin_host.parameter import Parameter
 
 if TYPE_CHECKING:
     from pedalboard import VST3Plugin
@@ -85,6 +86,18 @@ def find_plugin(plugin: str | os.PathLike[str]) -> Path:
         f"no VST3 plugin {text!r} in the usual folders and ${FOLDERS_VARIABLE};"
         f" {hint if there else 'they are empty'}"
     )
+
+
+def parameters_of(plugin: VST3Plugin) -> list[Parameter]:
+    """What `parameters` of `load_plugin` may hold, in the order of the plugin."""
+    found = []
+    for name, one in plugin.parameters.items():  # type: ignore[attr-defined]
+        minimum, maximum, _ = one.range
+        words = () if one.type is float else tuple(map(str, one.valid_values))
+        unit = (one.units or "").strip()
+        value = one.type(getattr(plugin, name))  # pedalboard wraps it
+        found.append(Parameter(name, value, minimum, maximum, unit, words))
+    return found
 
 
 def is_path(plugin: str) -> bool:

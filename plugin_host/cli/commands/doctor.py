@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import tempfile
@@ -20,7 +21,17 @@ from plugin_host.cli.commands.paths import folders
 from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, say, write
 
-PACKAGES = ("numpy", "scipy", "torch", "soundfile", "soxr", "safetensors", "typer", "rich")
+PACKAGES = (
+    "numpy", "scipy", "torch", "soundfile", "soxr", "safetensors", "zmq", "pedalboard", "typer",
+    "rich",
+)  # fmt: skip
+OPTIONAL = {  # and what they are for
+    "matplotlib": "pictures; pip install 'audiosr-bridge[plots]'",
+    "minihost": "LV2 plugins; pip install 'audiosr-bridge[lv2]'",
+    "ray": "clusters; pip install 'audiosr-bridge[ray]'",
+    "huggingface_hub": "models install; pip install 'audiosr-bridge[hub]'",
+    "_tkinter": "the window of edit; it comes with Python, or as python3-tk",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ def checks() -> Iterator[Check]:
     yield Check("python", True, f"{platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         yield _look(name, lambda name=name: _package(name))  # type: ignore[misc]
+    for name, purpose in OPTIONAL.items():
+        yield Check(name.lstrip("_"), True, _optional(name, purpose))
     yield _look("device", _device)
     yield _look("models", _models)
     yield _look("presets", lambda: f"{len(list_presets())} found")
@@ -71,7 +84,16 @@ def _look(name: str, what: Callable[[], str]) -> Check:
 
 def _package(name: str) -> str:
     importlib.import_module(name)
-    return importlib.metadata.version(name)
+    return importlib.metadata.version({"zmq": "pyzmq"}.get(name, name))
+
+
+def _optional(name: str, purpose: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        return f"not installed; wanted for {purpose}"
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # of the standard library
+        return "there"
 
 
 def _device() -> str:
