@@ -375,8 +375,12 @@ def test_a_cluster_that_loses_its_command_and_then_a_worker_does_the_same(
     def lose_a_worker(group: Group) -> None:
         """Not one of the killed command, which may be there a little longer."""
         before = actors()
-        until(lambda: actors() - before, group)
-        lost.extend(actors() - before)
+
+        def one_came() -> bool:
+            lost.extend(actors() - before)
+            return bool(lost)
+
+        until(one_came, group)
         assert at_random(group, 0.5, lost[0].kill)
 
     resumed(run, [run.done], lose_a_worker)

@@ -190,7 +190,7 @@ print(peak_mb())
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_peak_memory_does_not_grow_with_duration(tmp_path):
     peaks = []
-    for seconds in (20, 80):
+    for seconds in (10, 130):
         make_sound(tmp_path / f"{seconds}.wav", 44_100, seconds)
         done = subprocess.run(
             [sys.executable, "-c", CHILD, tmp_path / f"{seconds}.wav"], cwd=ROOT, check=True,
@@ -198,5 +198,5 @@ def test_peak_memory_does_not_grow_with_duration(tmp_path):
             capture_output=True, text=True, timeout=180,
         )  # fmt: skip
         peaks.append(float(done.stdout))
-    # 60 s of stereo as float32 are 21 MB: one array of the whole sound fails
-    assert peaks[1] < 1.03 * peaks[0], peaks
+    # 120 s of stereo as float32 are 42 MB, more than 5 %: one array of the whole sound fails
+    assert peaks[1] < 1.05 * peaks[0], peaks

@@ -35,8 +35,19 @@ class Hand:
         self._environment = {**os.environ, "DISPLAY": display}
 
     def window(self, title: str = TITLE) -> str:
-        """The product's window of this title, once it is there."""
-        return self.tool("search", "--sync", "--onlyvisible", "--name", f"^{title}$").split()[0]
+        """The product's window of this title, once it is there.
+
+        Not by --sync: xdotool fails where a window goes away or changes its title meanwhile.
+        """
+        found: list[str] = []
+
+        def is_there() -> bool:
+            with contextlib.suppress(subprocess.CalledProcessError):  # it finds none
+                found.extend(self.tool("search", "--onlyvisible", "--name", f"^{title}$").split())
+            return bool(found)
+
+        until(is_there)
+        return found[0]
 
     def cancel(self) -> None:
         """Click on the button at the lower right, once it is laid out."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from plugin_host import plugin_stage
 from plugin_host.errors import PluginError
 from plugin_host.plugin_stage import PluginStage, forgets, run_plugins
+from plugin_host.plugins import load_plugin
 
 RATE = 44_100
 IMPULSE = np.array([1.0, *[0.0] * 400, 0.5], np.float32)
@@ -118,7 +119,7 @@ def test_a_vst3_with_latency(block: int) -> None:
     path = VST3 / "ZaMaximX2.vst3"
     if not path.exists():
         pytest.skip("needs the package zam-plugins")
-    plugin = pedalboard.load_plugin(str(path))
+    plugin = load_plugin(path)
     assert plugin.reported_latency_samples > 0
     x = sound()
     assert np.array_equal(staged([plugin], x, block), plugin(x, RATE))
