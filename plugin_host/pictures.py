@@ -211,11 +211,11 @@ def draw_joins(
             ink = FLAG_INK if join.found else JOIN_INK
             axes.axvspan(join.start, join.stop, color=ink, alpha=0.3, lw=0, zorder=0)
             axes.axvline(join.start, color=ink, lw=0.8, alpha=0.6, zorder=0)
-        places_found = [join.start for join in joins.showing]
-        axes.plot(
-            places_found, np.ones(len(places_found)), "v", color=FLAG_INK, ms=10, clip_on=False,
-            transform=axes.get_xaxis_transform(),
-        )  # fmt: skip
+        for join in joins.showing:
+            axes.plot(
+                join.start, 1, "v", color=FLAG_INK, ms=10, clip_on=False,
+                transform=axes.get_xaxis_transform(),
+            )  # fmt: skip
     for place, join in enumerate(sorted(worst, key=lambda join: join.start)):
         picture, start = _close_up(original, extended, join)
         _draw_close(figure.add_subplot(places[2, place]), join, picture, start, crossover_hz)
