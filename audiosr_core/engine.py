@@ -58,12 +58,15 @@ class EngineLike(Protocol):
 
     def on_file(
         self,
-        info: FileInfo,
+        info: FileInfo | None,
         region: tuple[int, int] | None,
         dry_run: bool,
         on_progress: Callable[[float], None],
     ) -> AbstractContextManager[EngineLike]:
-        """The engine for this file alone; the end of the `with` lets go of what it held."""
+        """The engine for this file alone, or for a sound that is in none.
+
+        The end of the `with` lets go of what it held.
+        """
 
     def analyse(
         self,
@@ -108,7 +111,7 @@ class Engine:
 
     def on_file(
         self,
-        info: FileInfo,
+        info: FileInfo | None = None,
         region: tuple[int, int] | None = None,
         dry_run: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,

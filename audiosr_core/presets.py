@@ -11,17 +11,21 @@
     [settings]              only the knobs that differ from the defaults
     cutoff = 3400
 
+JSON with the same tables is read, too. A preset is data: it names a model, never a file, and
+nothing in it is run.
+
 Factory presets come with the package; the user's own lie in the configuration directory and are
 looked up first. What this version does not know is ignored with a note and kept when saved again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -30,12 +34,14 @@ from typing import Any
 import platformdirs
 import tomlkit
 
-from audiosr_core.errors import FileError, OutputExistsError, SettingsError
+from audiosr_core.errors import FileError, OutputExistsError, SettingsError, UsageError
 from audiosr_core.settings import KNOBS, Settings, settings_from
 
 SCHEMA = 1
 MAX_BYTES = 1 << 20  # a preset is a page of text; more is some other file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SUFFIXES = (".toml", ".json")
 _KNOWN = {"schema", "preset", "settings"}
 _KNOWN_ABOUT = {"name", "description", "for", "version"}
 
@@ -62,6 +68,10 @@ class Preset:
             )
         checked = settings_from(self.overrides).as_dict()
         overrides = {name: checked[name] for name in self.overrides}
+        if not _MODEL.fullmatch(model := overrides.get("model", "lite")):
+            raise SettingsError(
+                f"a preset names its model as 'audiosr-bridge models list' does, got {model!r}"
+            )
         object.__setattr__(self, "overrides", MappingProxyType(overrides))
 
     def settings(self, **changes: Any) -> Settings:
@@ -103,7 +113,7 @@ def list_presets() -> list[Preset]:
     for folder in (factory_folder(), user_folder()):
         for path in sorted(folder.glob("*.toml")):
             try:
-                found[path.stem] = _read(path)
+                found[path.stem] = read_preset(path)
             except (SettingsError, FileError):
                 if folder == factory_folder():
                     raise
@@ -116,15 +126,15 @@ def is_factory_name(name: str) -> bool:
 
 
 def load_preset(name_or_path: str | os.PathLike[str]) -> Preset:
-    """A preset by name, or from a file where the argument has a folder or ends in .toml."""
+    """A preset by name, or from a file if it has a folder or ends in .toml or .json."""
     text = os.fspath(name_or_path)
-    if text.endswith(".toml") or "/" in text or os.sep in text:
-        return _read(Path(text))
+    if text.lower().endswith(_SUFFIXES) or "/" in text or os.sep in text:
+        return read_preset(Path(text))
     if _NAME.fullmatch(text):
         for folder in (user_folder(), factory_folder()):
             path = folder / f"{text}.toml"
             if path.is_file():
-                return _read(path)
+                return read_preset(path)
     names = ", ".join(preset.name for preset in list_presets())
     raise SettingsError(f"there is no preset {text!r}; there are: {names}")
 
@@ -133,7 +143,7 @@ def save_preset(preset: Preset, folder: Path | None = None, *, overwrite: bool =
     """Write `preset` to `folder` (the user's) as NAME.toml, whole or not at all; return its path.
 
     Keys that this version does not know, and comments, are kept from the file it was read from.
-    A name that exists there, or in the factory, needs `overwrite`.
+    A name that exists there needs `overwrite`; so does one of the factory's, among the user's own.
     """
     folder = user_folder() if folder is None else folder
     path = folder / f"{preset.name}.toml"
@@ -141,7 +151,7 @@ def save_preset(preset: Preset, folder: Path | None = None, *, overwrite: bool =
         raise OutputExistsError(
             f"preset {preset.name!r} exists already; choose another name or say --overwrite"
         )
-    if not overwrite and is_factory_name(preset.name):
+    if not overwrite and folder == user_folder() and is_factory_name(preset.name):
         raise OutputExistsError(
             f"{preset.name!r} is a factory preset and yours would hide it; choose another name"
             " or say --overwrite"
@@ -154,30 +164,57 @@ def save_preset(preset: Preset, folder: Path | None = None, *, overwrite: bool =
     return path
 
 
+def remove_preset(name: str) -> Path:
+    """Remove a preset of the user's, readable or not; its path. The factory's stay."""
+    path = user_folder() / f"{name}.toml"
+    if not _NAME.fullmatch(name) or not path.is_file():
+        if _NAME.fullmatch(name) and is_factory_name(name):
+            raise UsageError(f"the preset {name!r} is part of audiosr-bridge and stays")
+        raise SettingsError(
+            f"there is no preset {name!r} of yours to remove; see 'audiosr-bridge presets list'"
+        )
+    try:
+        path.unlink()
+    except OSError as error:
+        raise FileError(f"cannot remove {path}: {error.strerror}") from error
+    return path
+
+
+def differences(a: Settings, b: Settings) -> dict[str, tuple[Any, Any]]:
+    """The knobs that differ, each with its value in a and in b."""
+    pairs = {name: (getattr(a, name), getattr(b, name)) for name in KNOBS}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def preset_text(preset: Preset) -> str:
-    """The preset as TOML; knobs that were dropped go, unknown keys stay."""
+    """The preset as TOML; knobs that were dropped go; unknown keys and what is unchanged stay."""
     document = tomlkit.parse(preset.text) if preset.text else tomlkit.document()
-    document["schema"] = SCHEMA
+    _set(document, "schema", SCHEMA)
     about = document.setdefault("preset", tomlkit.table())
-    about.update(
-        {
-            "name": preset.name,
-            "description": preset.description,
-            "for": preset.purpose,
-            "version": preset.version,
-        }
-    )
+    _set(about, "name", preset.name)
+    _set(about, "description", preset.description)
+    _set(about, "for", preset.purpose)
+    _set(about, "version", preset.version)
     knobs = document.setdefault("settings", tomlkit.table())
     for name in KNOBS:
         if name in preset.overrides:
-            knobs[name] = preset.overrides[name]
+            _set(knobs, name, preset.overrides[name])
         elif name in knobs:
             del knobs[name]
     return tomlkit.dumps(document)
 
 
-def _read(path: Path) -> Preset:
+def _set(table: MutableMapping[str, Any], key: str, value: Any) -> None:
+    """Written as it was where it says the same already."""
+    if key not in table or table[key] != value:
+        table[key] = value
+
+
+def read_preset(path: Path) -> Preset:
+    """The preset in this TOML or JSON file, under the name of the file."""
     text = _read_text(path)
+    if path.suffix.lower() == ".json":
+        text = _toml_of(text, path)
     try:
         data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
@@ -228,6 +265,19 @@ def _read_text(path: Path) -> str:
         return data.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise SettingsError(f"preset {path} must be UTF-8 text: {error.reason}") from error
+
+
+def _toml_of(text: str, path: Path) -> str:
+    """The TOML of a JSON object; SettingsError for what TOML cannot say, such as null."""
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ValueError("it holds no object")
+        toml = tomlkit.dumps(data)
+        toml.encode()  # JSON can spell halves of characters
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SettingsError(f"preset {path} must be JSON that TOML can say: {error}") from error
+    return toml
 
 
 def _table(data: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:

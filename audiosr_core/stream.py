@@ -249,7 +249,7 @@ class Stream:
         while self._index < count:
             original, high = self._next_chunk()
             size = min(original.shape[1], total_out - done)
-            fade = _at(self._fade[::-1], total_out - len(self._fade) - done, size)
+            fade = fade_at(self._fade[::-1], total_out - len(self._fade) - done, size)
             yield original[:, :size], high[:, :size] * fade
             done += size
 
@@ -275,7 +275,7 @@ class Stream:
         self._tail = made[:, stride:]
         high = made[:, :stride]
         if index * stride < len(self._fade):
-            high = high * _at(self._fade, -index * stride, stride)
+            high = high * fade_at(self._fade, -index * stride, stride)
         if self.region:
             high = self._inside(high, index * stride)
         original = self._original(piece)
@@ -310,7 +310,7 @@ class Stream:
         return resample(piece, plan.rate_in, plan.rate_out)[:, lead : lead + stride]
 
 
-def _at(fade: HighBand, start: int, length: int) -> HighBand:
+def fade_at(fade: HighBand, start: int, length: int) -> HighBand:
     """A fade laid at `start` (may be negative) on a stretch of ones; flat outside it."""
     place = np.clip(np.arange(length) - start, 0, len(fade) - 1)
     return fade[place]

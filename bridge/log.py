@@ -27,7 +27,7 @@ from typing import Any, TextIO
 from bridge.errors import BridgeError
 from bridge.runtime_dir import LOG, private_folder
 
-LOGGERS = ("audiosr_core", "bridge", "__main__")  # the last is `python -m bridge.daemon`
+LOGGERS = ("audiosr_core", "bridge", "plugin_host", "__main__")  # the last: `-m bridge.daemon`
 MAX_BYTES = 2 << 20  # of one file
 KEPT = 4  # older files
 MAX_TEXT = 2000
@@ -106,18 +106,19 @@ class PrivateRotatingFile(logging.handlers.RotatingFileHandler):
 
 @contextlib.contextmanager
 def logging_to(
-    folder: Path, level: str = "info", also_to: TextIO | None = None
+    folder: Path, level: str = "info", also_to: TextIO | None = None, name: str = LOG
 ) -> Iterator[logging.Handler]:
     """What this project logs goes to a file in the folder, until the `with` is left.
 
     Args:
         also_to: a stream besides, for a daemon in the foreground
+        name: of the file, where it is not the daemon that logs
     """
     private_folder(folder)
     try:
-        file = PrivateRotatingFile(folder / LOG)
+        file = PrivateRotatingFile(folder / name)
     except OSError as error:
-        raise BridgeError(f"{folder / LOG} cannot be written: {error.strerror}") from error
+        raise BridgeError(f"{folder / name} cannot be written: {error.strerror}") from error
     handlers: list[logging.Handler] = [file]
     if also_to is not None:
         handlers.append(logging.StreamHandler(also_to))

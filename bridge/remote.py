@@ -59,12 +59,14 @@ class RemoteEngine:
 
     def on_file(
         self,
-        info: FileInfo,
+        info: FileInfo | None = None,
         region: tuple[int, int] | None = None,
         dry_run: bool = False,
         on_progress: Callable[[float], None] = lambda fraction: None,
     ) -> RemoteEngine:
-        """An engine for this file alone; leaving its `with` cancels what is not done.
+        """An engine for this file alone, or for a sound that is in none.
+
+        Leaving its `with` cancels what is not done.
 
         Args:
             on_progress: told how much of the sound is analysed

@@ -3,12 +3,15 @@
 AudioSRError              1
 ├─ UsageError             2
 │  └─ ChainError              a chain, or a file of one, that makes no sense
-└─ PluginError            1   a plugin is missing, unknown, or crashed
+├─ FileError              1
+│  └─ ChangedError            somebody else changed a file that was edited
+├─ PluginError            1   a plugin is missing, unknown, or crashed
+└─ WindowError            1   there is no display, or nothing to draw windows with
 """
 
 from __future__ import annotations
 
-from audiosr_core.errors import AudioSRError, UsageError
+from audiosr_core.errors import AudioSRError, FileError, UsageError
 
 
 class ChainError(UsageError):
@@ -17,3 +20,11 @@ class ChainError(UsageError):
 
 class PluginError(AudioSRError):
     """A plugin cannot be loaded, or did not survive being tried."""
+
+
+class ChangedError(FileError):
+    """A file is not as an edit left it, and going on would lose what somebody did."""
+
+
+class WindowError(AudioSRError):
+    """No window can be opened here."""

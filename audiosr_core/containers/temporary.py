@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,16 @@ def write_whole(path: Path, data: bytes, *, overwrite: bool = False) -> None:
         temporary.publish(replace=overwrite)
     finally:
         temporary.discard()
+
+
+def discard_orphans(target: Path) -> None:
+    """Remove what processes that were killed left of a target; nobody may be writing it."""
+    real = Path(os.path.realpath(target))
+    orphan = re.compile(re.escape(f".{real.name[:40]}.") + r"[0-9a-f]{8}\.part")
+    with contextlib.suppress(OSError):
+        for one in real.parent.iterdir():
+            if orphan.fullmatch(one.name):
+                one.unlink()
 
 
 def exists(path: Path) -> OutputExistsError:

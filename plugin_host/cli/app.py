@@ -28,12 +28,16 @@ from plugin_host.cli.commands import daemon, models, presets
 from plugin_host.cli.commands.ab import ab
 from plugin_host.cli.commands.audition import audition
 from plugin_host.cli.commands.compare import compare
+from plugin_host.cli.commands.compat import compat
 from plugin_host.cli.commands.doctor import doctor
+from plugin_host.cli.commands.edit import edit
 from plugin_host.cli.commands.evaluate import evaluate
 from plugin_host.cli.commands.extend import extend
 from plugin_host.cli.commands.jobs import cancel, jobs
 from plugin_host.cli.commands.paths import paths
 from plugin_host.cli.commands.render import render
+from plugin_host.cli.commands.stems import stems
+from plugin_host.cli.commands.watch import watch
 from plugin_host.cli.knobs import with_knobs
 from plugin_host.cli.terminal import interrupted, say, write
 
@@ -49,14 +53,18 @@ app.command("extend")(with_knobs(extend))
 app.command("render")(render)
 app.command("audition")(with_knobs(audition))
 app.command("ab")(with_knobs(ab))
+app.command("edit")(with_knobs(edit))
 app.command("compare")(compare)
 app.command("evaluate")(evaluate)
+app.command("compat")(compat)
 app.add_typer(presets.app, name="presets")
 app.add_typer(models.app, name="models")
 app.add_typer(daemon.app, name="daemon")
 app.command("jobs")(jobs)
 app.command("cancel")(cancel)
 app.command("doctor")(doctor)
+app.command("stems")(with_knobs(stems))
+app.command("watch")(with_knobs(watch))
 app.command("paths")(paths)
 
 _UsageException: Any = typer.BadParameter.__mro__[2]  # of typer's own click, or of click

@@ -94,7 +94,9 @@ def test_a_name_has_one_owner():
     all_of.open("vox", {}, "s2")
 
 
-@pytest.mark.parametrize("name", ["", "Vox", "a/b", "../x", "a b", "ü", "x" * 33, *RESERVED])
+@pytest.mark.parametrize(
+    "name", ["", "Vox", "a/b", "../x", "a b", "ü", "x" * 33, *sorted(RESERVED)]
+)
 def test_names(name):
     with pytest.raises(SettingsError, match="name must be"):
         Instances().open(name, {}, "s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
 
@@ -12,8 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiosr_core import presets
-from audiosr_core.errors import AudioSRError, OutputExistsError, SettingsError
-from audiosr_core.presets import Preset, load_preset, preset_text, save_preset
+from audiosr_core.errors import AudioSRError, OutputExistsError, SettingsError, UsageError
+from audiosr_core.presets import (
+    Preset,
+    differences,
+    load_preset,
+    preset_text,
+    remove_preset,
+    save_preset,
+)
 from audiosr_core.settings import KNOBS, Settings
 
 FACTORY = {
@@ -49,6 +57,7 @@ def test_a_factory_preset_says_what_it_is_for_and_only_what_differs(name):
     data = tomllib.loads(preset.text)
     assert data["preset"]["name"] == name
     assert data["settings"].items() <= preset.settings().as_dict().items()
+    assert preset_text(preset) == preset.text
 
 
 numbers = {
@@ -137,3 +146,113 @@ def test_nothing_is_hidden_or_replaced_unasked():
         save_preset(Preset("mine", overrides={"mix": 0.1}))
     assert before.read_bytes() == text
     assert {p.name for p in Path(path.parent).iterdir()} == {"phone.toml", "mine.toml"}
+
+
+def test_a_file_that_changes_nothing_is_the_same_text_with_its_remarks(tmp_path):
+    text = (
+        "# my own\nschema = 1 # the first\n\n[preset]\nname = 'mine' # so\ndescription = \"\"\n"
+        "for = ''\nversion = 2\n[meta] # kept\npath = '/etc/passwd'\n"
+        "[settings]\nmix = 0.50 # half\ncutoff = 3_400\n"
+    )
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    preset = load_preset(path)
+    assert preset_text(preset) == text
+    assert save_preset(preset).read_text() == text
+    turned = preset_text(dataclasses.replace(preset, overrides={"mix": 0.25}))
+    kept = [line for line in text.splitlines() if "mix" not in line and "cutoff" not in line]
+    assert [one for one in turned.splitlines() if "mix" not in one] == kept
+    assert "mix = 0.25 # half" in turned
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+likely = st.fixed_dictionaries(
+    {"schema": st.just(1)},
+    optional={
+        "preset": st.dictionaries(st.sampled_from(["for", "version", "author"]), json_values),
+        "settings": st.dictionaries(st.sampled_from(["mix", "model", "seed", "new"]), json_values),
+        "meta": json_values,
+    },
+)
+
+
+@given(json_values | likely)
+def test_any_json_is_a_preset_that_can_be_saved_or_our_error(tmp_path_factory, value):
+    folder = tmp_path_factory.mktemp("json")
+    path = folder / "any.json"
+    path.write_text(json.dumps(value), "utf-8")
+    with contextlib.suppress(AudioSRError):
+        preset = load_preset(path)
+        again = load_preset(save_preset(preset, folder))
+        assert again.overrides == preset.overrides
+
+
+def test_json_says_the_same_as_toml(tmp_path):
+    data = {
+        "schema": 1,
+        "preset": {"name": "odd", "for": "äöü", "author": "me"},
+        "settings": {"mix": 0.5, "cutoff": "follow", "future": [1, {"a": 2}]},
+        "meta": {"x": 1},
+    }
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(data), "utf-8")
+    preset = load_preset(path)
+    assert preset.settings() == Settings(mix=0.5, cutoff="follow")
+    saved = tomllib.loads(save_preset(preset).read_text("utf-8"))
+    assert saved["settings"] == data["settings"]
+    assert saved["meta"] == data["meta"]
+    assert saved["preset"] == {**data["preset"], "description": "", "version": 1}
+
+
+@pytest.mark.parametrize("text", ["[", "[]", "3", '{"schema": 2}', '{"schema": null}', "[" * 99999])
+def test_bad_json_is_one_sentence_that_names_the_file(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=r"bad\.json"):
+        load_preset(path)
+
+
+def test_a_preset_larger_than_a_page_is_refused_unread(tmp_path):
+    for suffix in (".toml", ".json"):
+        path = tmp_path / f"big{suffix}"
+        with path.open("wb") as file:
+            file.truncate(1 << 40)  # sparse
+        with pytest.raises(SettingsError, match="at most"):
+            load_preset(path)
+
+
+@pytest.mark.parametrize(
+    "model", ["/etc/passwd", "../x", "a/b", "a\\b", "", "x.safetensors\n", "~"]
+)
+def test_a_model_is_a_name_and_no_path(model):
+    with pytest.raises(SettingsError, match="names its model"):
+        Preset("mine", overrides={"model": model})
+
+
+def test_only_the_users_presets_go(tmp_path):
+    save_preset(Preset("mine"))
+    path = save_preset(Preset("phone"), overwrite=True)
+    path.write_text("broken [")
+    for name in ("mine", "phone"):
+        remove_preset(name)
+    assert load_preset("phone").factory
+    with pytest.raises(UsageError, match="stays"):
+        remove_preset("phone")
+    outside = tmp_path / "x.toml"
+    outside.write_text("schema = 1")
+    for name in ("mine", "", "../x", str(outside.with_suffix(""))):
+        with pytest.raises(SettingsError, match="to remove"):
+            remove_preset(name)
+    assert outside.exists()
+
+
+@given(st.fixed_dictionaries({}, optional=numbers))
+def test_what_differs_is_all_that_has_to_be_turned(overrides):
+    settings, plain = Settings(**overrides), Settings()
+    turned = {name: own for name, (own, _) in differences(settings, plain).items()}
+    assert plain.replace(**turned) == settings
+    assert differences(settings, settings) == {}

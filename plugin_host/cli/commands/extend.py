@@ -17,7 +17,7 @@ from plugin_host.cli.bars import Left, bars
 from plugin_host.cli.knobs import settings_of
 from plugin_host.cli.outcome import exit_code, tell_failure
 from plugin_host.cli.region import parse_region
-from plugin_host.cli.targets import check_distinct, plan_targets
+from plugin_host.cli.targets import Namer, check_distinct, plan_targets
 from plugin_host.cli.terminal import emit, interrupted, note, printable, say
 from plugin_host.place import Place, Where
 
@@ -36,11 +36,11 @@ class Request:
     overwrite: bool
     in_place: bool
     dry_run: bool
-    delta: bool
-    html: Path | None
     json: bool
     quiet: bool
     where: Where
+    delta: bool = False
+    html: Path | None = None
 
 
 def extend(
@@ -139,16 +139,22 @@ def extend(
     raise typer.Exit(extend_all(inputs, output, request))
 
 
-def extend_all(sources: Sequence[Path], output: str | None, request: Request) -> int:
-    """Extend each file; one that fails stops no other. Returns the exit code."""
+def extend_all(
+    sources: Sequence[Path], output: str | None, request: Request, name: Namer | None = None
+) -> int:
+    """Extend each file; one that fails stops no other. Returns the exit code.
+
+    Args:
+        name: what becomes of a source's name; None for the usual
+    """
     from audiosr_core.extend_file import default_target
 
     targets: list[Path | FileError | None]
     if request.in_place:
         targets = [None] * len(sources)
     else:
-        name = partial(default_target, word="delta" if request.delta else "extended")
-        targets = [*plan_targets(sources, output, name, make=not request.dry_run)]
+        namer = name or partial(default_target, word="delta" if request.delta else "extended")
+        targets = [*plan_targets(sources, output, namer, make=not request.dry_run)]
     failures: list[int] = []
     reports: list[dict[str, Any]] = []
     with (
