@@ -30,6 +30,7 @@ from audiosr_core.text_file import parse_toml, read_text
 from plugin_host.chain import Chain, Element
 from plugin_host.errors import ChainError, PluginError
 from plugin_host.lv2 import Lv2Plugin
+from plugin_host.plugin_stage import EachChannel
 from plugin_host.plugins import is_path, load_plugin
 from plugin_host.super_resolution import SuperResolution
 
@@ -125,21 +126,27 @@ def _super_resolution(preset: Any, beside: Table, folder: Path) -> SuperResoluti
     return SuperResolution(folder / name if is_file else name, **beside)
 
 
-def _vst3(plugin: Any, beside: Table, folder: Path) -> pedalboard.Plugin:
+def _vst3(plugin: Any, beside: Table, folder: Path) -> Element:
     text = _text(plugin, "vst3", "a name or path")
+    keys = ("plugin_name", "parameters", "preset", "state", "each_channel")
     for key in beside:
-        _one_of(key, ("plugin_name", "parameters", "preset", "state"), "key of a vst3 step")
+        _one_of(key, keys, "key of a vst3 step")
     texts = {
         key: _text(beside[key], key, "text") if key in beside else None
         for key in ("plugin_name", "preset", "state")
     }
-    return load_plugin(
-        folder / text if is_path(text) else text,
-        plugin_name=texts["plugin_name"],
-        parameters=_parameters(beside),
-        preset=texts["preset"] and folder / texts["preset"],
-        state=texts["state"] and folder / texts["state"],
-    )
+
+    def load() -> pedalboard.Plugin:
+        return load_plugin(
+            folder / text if is_path(text) else text,
+            plugin_name=texts["plugin_name"],
+            parameters=_parameters(beside),
+            preset=texts["preset"] and folder / texts["preset"],
+            state=texts["state"] and folder / texts["state"],
+        )
+
+    each = _argument("each_channel", beside.get("each_channel", False), False)
+    return EachChannel(load) if each else load()
 
 
 def _lv2(uri: Any, beside: Table, folder: Path) -> Lv2Plugin:

@@ -10,7 +10,7 @@ sound gives; blocks of changing sizes make some plugins begin anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pedalboard
@@ -109,6 +109,52 @@ class PluginStage:
         return out
 
 
+class EachChannel:
+    """A plugin with an instance for each channel of the sound; a `Step`.
+
+    So a plugin for mono takes any sound. One that takes nothing but stereo gets its channel
+    twice, and its left output is given.
+
+    Args:
+        make: gives a new instance, always turned alike
+    """
+
+    def __init__(self, make: Callable[[], pedalboard.Plugin]) -> None:
+        self._make, self._instances = make, [make()]
+
+    @property
+    def name(self) -> str:
+        return names(self._instances[:1])
+
+    def open(self, sample_rate: int, num_channels: int) -> EachChannelStage:
+        """A stage for one sound.
+
+        Raises:
+            PluginError: it takes neither mono nor stereo
+        """
+        while len(self._instances) < num_channels:
+            self._instances.append(self._make())
+        return EachChannelStage(self._instances[:num_channels], sample_rate)
+
+
+class EachChannelStage:
+    """One sound on its way through the instances of a plugin, a channel each."""
+
+    def __init__(self, instances: Sequence[pedalboard.Plugin], sample_rate: int) -> None:
+        self.sample_rate_out = sample_rate
+        self._width = 1 if _takes(instances[0], sample_rate, 1) else 2
+        self._stages = [PluginStage([one], sample_rate, self._width) for one in instances]
+
+    def push(self, samples: Samples) -> NDArray[np.float32]:
+        """Take a block, [channels, samples]; give what has settled."""
+        rows = zip(self._stages, samples, strict=True)
+        return np.stack([stage.push(np.stack([row] * self._width))[0] for stage, row in rows])
+
+    def flush(self, tail_samples: int = 0) -> NDArray[np.float32]:
+        """Give the rest, and this much of what sounds on after the end; the stage is over."""
+        return np.stack([stage.flush(tail_samples)[0] for stage in self._stages])
+
+
 def run_plugins(
     plugins: Sequence[pedalboard.Plugin],
     samples: Samples,
@@ -158,12 +204,22 @@ def names(plugins: Iterable[pedalboard.Plugin]) -> str:
 def _advice(plugins: Sequence[pedalboard.Plugin], sample_rate: int, num_channels: int) -> str:
     """Which of them it is, where several are in a row, and what helps."""
     for plugin in plugins:
-        try:
-            plugin.process(np.zeros((num_channels, MAX_CHANNELS + 1), np.float32), sample_rate)
-        except (RuntimeError, ValueError):
+        if not _takes(plugin, sample_rate, num_channels):
             which = names([plugin])
-            return f" Take another plugin for {which}, or files with the channels that it takes."
+            return (
+                f" Say each_channel = true for {which} in the chain file, or EachChannel in Python;"
+                " or take another plugin."
+            )
     return ""
+
+
+def _takes(plugin: pedalboard.Plugin, sample_rate: int, num_channels: int) -> bool:
+    """Whether it takes so many channels."""
+    try:
+        plugin.process(np.zeros((num_channels, MAX_CHANNELS + 1), np.float32), sample_rate)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _leaves(plugin: pedalboard.Plugin) -> Iterator[pedalboard.Plugin]:

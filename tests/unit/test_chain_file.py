@@ -159,6 +159,7 @@ WRONG = [
     ("super_resolution = true\nmix = {a = 1}", "mix"),
     ('vst3 = "none.vst3"', "there is no plugin"),
     ('vst3 = "Nonesuch"', "no VST3 plugin 'Nonesuch'"),
+    ('vst3 = "x.vst3"\neach_channel = 1', "each_channel must be true or false, got 1"),
     ("vst3 = 3", "vst3 must be a name or path, got 3"),
     ('vst3 = "x.vst3"\nthr = 1', "unknown key of a vst3 step: 'thr'; there are: .*parameters"),
     ('vst3 = "x.vst3"\nparameters = 1', "parameters must be a table"),
@@ -283,3 +284,14 @@ def _toml(value: object) -> str:
 def test_numbers_larger_than_any_are_a_sentence(chain, step, digits):
     with pytest.raises(ChainError, match="64 bits"):
         chain("[[step]]\n" + step.format(digits))
+
+
+def test_a_mono_plugin_takes_stereo_where_each_channel_has_its_own(chain):
+    step = f'[[step]]\nvst3 = "{vst3(COMPRESSOR)}"\n'
+    parameters = "[step.parameters]\nmakeup_db = 6.0\n"
+    x = np.random.default_rng(0).normal(0, 0.01, (2, 5_000)).astype(np.float32)
+    with pytest.raises(PluginError, match=f"each_channel = true for {COMPRESSOR} in the chain"):
+        chain(step + parameters)(x, RATE)
+    both = chain(step + "each_channel = true\n" + parameters)(x, RATE)
+    mono = [chain(step + parameters)(row, RATE) for row in x]
+    np.testing.assert_array_equal(both, np.stack(mono))

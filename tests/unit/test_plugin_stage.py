@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from plugin_host import plugin_stage
 from plugin_host.errors import PluginError
-from plugin_host.plugin_stage import PluginStage, forgets, run_plugins
+from plugin_host.plugin_stage import EachChannel, PluginStage, forgets, run_plugins
 from plugin_host.plugins import load_plugin
 
 RATE = 44_100
@@ -132,7 +132,7 @@ def test_a_plugin_that_cannot_take_the_sound_says_why() -> None:
 
 def test_of_many_the_one_is_named_that_cannot_take_the_sound() -> None:
     chain = [pedalboard.Gain(), pedalboard.MP3Compressor()]
-    with pytest.raises(PluginError, match=r"Take another plugin for MP3Compressor, or files"):
+    with pytest.raises(PluginError, match=r"each_channel = true for MP3Compressor in"):
         staged(chain, sound(channels=3), 1_000)
 
 
@@ -149,3 +149,30 @@ def test_only_what_forgets_is_kept_whole() -> None:
     assert stage.push(sound(20_000)).shape == (2, 16_384)
     whole = PluginStage([pedalboard.PitchShift(1)], RATE, 2)
     assert whole.push(sound(20_000)).shape == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["Compressor", "Delay", "MP3Compressor", "PitchShift"])
+@pytest.mark.parametrize(("channels", "block"), [(1, 999), (3, 20_000), (6, 8_192)])
+def test_each_channel_goes_its_own_way(name: str, channels: int, block: int) -> None:
+    x = sound(channels=channels)
+    stage = EachChannel(PLUGINS[name]).open(RATE, channels)
+    made = [stage.push(x[:, i : i + block]) for i in range(0, x.shape[1], block)]
+    y = np.concatenate([*made, stage.flush()], axis=1)
+    alone = [run_plugins([PLUGINS[name]()], row[None], RATE, plugin_stage.BLOCK)[0] for row in x]
+    assert np.array_equal(y, np.stack(alone))
+
+
+@pytest.mark.parametrize("name", ["ZamComp", "ZamCompX2"])  # only mono, only stereo
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_any_plugin_takes_any_sound_by_its_channels(name: str, channels: int) -> None:
+    path = VST3 / f"{name}.vst3"
+    if not path.exists():
+        pytest.skip("needs the package zam-plugins")
+    x = sound(channels=channels)
+    stage = EachChannel(lambda: load_plugin(path, parameters={"makeup_db": 6.0})).open(
+        RATE, channels
+    )
+    y = np.concatenate([stage.push(x), stage.flush()], axis=1)
+    assert y.shape == x.shape
+    gain = np.sqrt(np.mean(y**2, axis=1) / np.mean(x**2, axis=1))
+    assert gain == pytest.approx(10 ** (6 / 20), rel=0.02)  # below the threshold it only gains
