@@ -231,7 +231,9 @@ def _take(descriptor: int) -> None:
 
 
 def exists(path: Path) -> OutputExistsError:
-    return OutputExistsError(f"{path} exists already; choose another name or allow overwriting it")
+    return OutputExistsError(
+        f"{path} exists already; choose another name or allow it to be replaced (--overwrite)"
+    )
 
 
 def sync_folder(folder: Path) -> None:
