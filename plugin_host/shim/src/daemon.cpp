@@ -148,6 +148,10 @@ void Daemon::await(Job& job, bool is_awaited) {
     job.is_awaited = is_awaited;
 }
 
+bool Daemon::is_awaited() const {
+    return std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->is_awaited; });
+}
+
 void Daemon::close(Job& job) {
     if (!job.is_over && link_.is_open()) link_.cancel(job.name);
     job.is_over = true;

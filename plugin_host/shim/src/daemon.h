@@ -62,6 +62,7 @@ class Daemon {
     void await(Job& job, bool is_awaited);
     void close(Job& job);
 
+    bool is_awaited() const;      // something of it
     void listen(int timeout_ms);  // takes what has come, waits for it at most so long
     double progress() const { return progress_; }
 

@@ -120,6 +120,7 @@ class Feed {
     // [renderer] What has come, as one block as long as nothing of it changes. `samples` gets it
     // [channel][sample] at its end. False: nothing has come.
     bool take(Block& block, std::vector<float>* samples);
+    bool is_empty() const { return samples_[num_channels_ - 1].filled() == 0; }  // [renderer]
 
   private:
     // Most blocks go on from the one before: only what changes is written down.

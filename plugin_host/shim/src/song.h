@@ -35,8 +35,8 @@ class Song {
     // [audio] At the beginning of a block.
     void follow(const Transport& transport) {
         if (!transport.known || num_jumps_ >= kMostJumps) return;
+        if (transport.sample < -first_place_ || transport.sample > kLastPlace) return;
         const int64_t said = transport.sample + first_place_;
-        if (said < 0 || said > kLastPlace) return;
         const int64_t off = said - place_;
         const bool continues = -kTolerance <= off && off <= kTolerance;
         if (!continues) {
