@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "models.h"
@@ -121,7 +122,7 @@ void text_of(uint32_t id, double plain, char* out, size_t size) {
         const bool tenths = p.kind == Kind::number && p.maximum < 1000;
         const long long shown = std::llround(plain * shown_scale(p) * (tenths ? 10 : 1));
         const char *sign = shown < 0 ? "-" : "", *space = *p.unit ? " " : "";
-        const long long size_of = std::llabs(shown);
+        const long long size_of = std::abs(shown);
         if (tenths)
             std::snprintf(out, size, "%s%lld.%lld%s%s", sign, size_of / 10, size_of % 10, space,
                           p.unit);
