@@ -9,7 +9,7 @@ namespace audiosr::clap {
 struct Version {
     uint32_t major, minor, revision;
 };
-constexpr Version kVersion = {1, 1, 0};
+constexpr Version kClapVersion = {1, 1, 0};
 
 struct Descriptor {
     Version clap_version;
@@ -139,13 +139,8 @@ struct AudioPorts {
     bool (*get)(const Plugin*, uint32_t index, bool is_input, AudioPortInfo*);
 };
 
-enum ParameterFlags : uint32_t {
-    kStepped = 1 << 0,
-    kReadOnly = 1 << 3,
-    kBypassSwitch = 1 << 4,
-    kAutomatable = 1 << 5,
-    kEnum = 1 << 16,
-};
+constexpr uint32_t kStepped = 1 << 0, kReadOnly = 1 << 3, kBypassSwitch = 1 << 4,
+                   kAutomatable = 1 << 5, kEnum = 1 << 16;  // of ParameterInfo
 
 struct ParameterInfo {
     uint32_t id, flags;

@@ -17,7 +17,7 @@ namespace audiosr {
 constexpr const Profile* kProfiles[] = {&kBridge, &kLive};
 constexpr const char* kLayouts[] = {"mono", "stereo"};  // by number of channels, less one
 constexpr char kVendor[] = "audiosr-bridge";
-constexpr char kVersion[] = AUDIOSR_VERSION;
+constexpr char kPluginVersion[] = AUDIOSR_VERSION;
 
 // Nothing is thrown into a host: what fails for want of memory gives `otherwise`.
 template <typename Result, typename Function>

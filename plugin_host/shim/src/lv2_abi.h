@@ -63,12 +63,14 @@ struct Property {
     Atom value;
 };
 
-#define AUDIOSR_LV2_ATOM "http://lv2plug.in/ns/ext/atom#"
-constexpr char kSequenceUri[] = AUDIOSR_LV2_ATOM "Sequence", kObjectUri[] = AUDIOSR_LV2_ATOM "Object",
-               kBlankUri[] = AUDIOSR_LV2_ATOM "Blank", kLongUri[] = AUDIOSR_LV2_ATOM "Long",
-               kIntUri[] = AUDIOSR_LV2_ATOM "Int", kFloatUri[] = AUDIOSR_LV2_ATOM "Float",
-               kDoubleUri[] = AUDIOSR_LV2_ATOM "Double", kStringUri[] = AUDIOSR_LV2_ATOM "String";
-#undef AUDIOSR_LV2_ATOM
+constexpr char kSequenceUri[] = "http://lv2plug.in/ns/ext/atom#Sequence",
+               kObjectUri[] = "http://lv2plug.in/ns/ext/atom#Object",
+               kBlankUri[] = "http://lv2plug.in/ns/ext/atom#Blank",
+               kLongUri[] = "http://lv2plug.in/ns/ext/atom#Long",
+               kIntUri[] = "http://lv2plug.in/ns/ext/atom#Int",
+               kFloatUri[] = "http://lv2plug.in/ns/ext/atom#Float",
+               kDoubleUri[] = "http://lv2plug.in/ns/ext/atom#Double",
+               kStringUri[] = "http://lv2plug.in/ns/ext/atom#String";
 
 constexpr char kPositionUri[] = "http://lv2plug.in/ns/ext/time#Position",
                kFrameUri[] = "http://lv2plug.in/ns/ext/time#frame",
@@ -77,7 +79,14 @@ constexpr char kPositionUri[] = "http://lv2plug.in/ns/ext/time#Position",
 // State
 
 constexpr char kStateUri[] = "http://lv2plug.in/ns/ext/state#interface";
-enum StateStatus : int32_t { kSuccess, kUnknownError, kBadType, kBadFlags, kNoFeature, kNoProperty };
+enum StateStatus : int32_t {
+    kSuccess,
+    kUnknownError,
+    kBadType,
+    kBadFlags,
+    kNoFeature,
+    kNoProperty,
+};
 enum StateFlags : uint32_t { kPod = 1, kPortable = 2 };
 
 using Store = StateStatus (*)(void* context, uint32_t key, const void* value, size_t size,

@@ -154,7 +154,8 @@ double clamped(uint32_t id, double plain) {
     if (std::isnan(plain)) return p.initial;
     plain = std::fmin(std::fmax(plain, p.minimum), p.maximum);
     if (p.kind != Kind::number) plain = std::round(plain);
-    if (id == kCutoff && plain < kLowestCutoff) plain = plain < kLowestCutoff / 2 ? 0 : kLowestCutoff;
+    if (id == kCutoff && plain < kLowestCutoff)
+        plain = plain < kLowestCutoff / 2 ? 0 : kLowestCutoff;
     return plain;
 }
 
