@@ -12,32 +12,24 @@ namespace {
 
 constexpr const char* kFeatures[][4] = {{"audio-effect", "restoration", "mono", nullptr},
                                         {"audio-effect", "restoration", "stereo", nullptr}};
-constexpr char kAbout[] = "Restores the missing high band of any sound";
+constexpr const char* kLayouts[] = {"mono", "stereo"};
 constexpr char kUrl[] = "";
 
-constexpr Descriptor described(const char* id, const char* name, int num_channels) {
-    return {kClapVersion, id, name, kVendor, kUrl, kUrl, kUrl, kPluginVersion, kAbout,
-            kFeatures[num_channels - 1]};
+constexpr Descriptor described(const Variant& v) {
+    return {kClapVersion, v.clap_id,      v.name, kVendor, kUrl, kUrl,
+            kUrl,         kPluginVersion, kAbout, kFeatures[v.num_channels - 1]};
 }
 
-struct Kind {
-    const Profile& profile;
-    int num_channels;
-    Descriptor descriptor;
-};
-
-const Kind kKinds[] = {
-    {kBridge, 1, described("org.audiosr-bridge.bridge.mono", "AudioSR Bridge Mono", 1)},
-    {kBridge, 2, described("org.audiosr-bridge.bridge.stereo", "AudioSR Bridge Stereo", 2)},
-    {kLive, 1, described("org.audiosr-bridge.live.mono", "AudioSR Bridge Live Mono", 1)},
-    {kLive, 2, described("org.audiosr-bridge.live.stereo", "AudioSR Bridge Live Stereo", 2)},
-};
-constexpr uint32_t kNumKinds = sizeof(kKinds) / sizeof(kKinds[0]);
+constexpr Descriptor kDescriptors[] = {described(kVariants[0]), described(kVariants[1]),
+                                       described(kVariants[2]), described(kVariants[3])};
+static_assert(sizeof(kDescriptors) / sizeof(kDescriptors[0]) == kNumVariants);
 
 struct Instance {
-    Instance(const Kind& kind, const Plugin& functions)
-        : plugin(functions), effect(kind.profile), num_channels(kind.num_channels) {
-        plugin.descriptor = &kind.descriptor;
+    Instance(int variant, const Plugin& functions)
+        : plugin(functions),
+          effect(kVariants[variant].profile),
+          num_channels(kVariants[variant].num_channels) {
+        plugin.descriptor = &kDescriptors[variant];
         plugin.data = this;
     }
 
@@ -131,8 +123,8 @@ bool describe_parameter(const Plugin*, uint32_t index, ParameterInfo* info) {
     *info = {};
     info->id = p.id;
     info->flags = (p.is_output() ? kReadOnly : kAutomatable) |
-                  (p.kind == audiosr::Kind::number ? 0 : kStepped) |
-                  (p.kind == audiosr::Kind::choice ? kEnum : 0) |
+                  (p.kind == Kind::number ? 0 : kStepped) |
+                  (p.kind == Kind::choice ? kEnum : 0) |
                   (p.id == kBypass ? kBypassSwitch : 0);
     std::snprintf(info->name, sizeof info->name, "%s", p.name);
     info->minimum = p.minimum;
@@ -295,21 +287,21 @@ constexpr Plugin kFunctions = {
 
 // Factory and entry [main]
 
-uint32_t count_kinds(const Factory*) { return kNumKinds; }
+uint32_t count_variants(const Factory*) { return kNumVariants; }
 
-const Descriptor* describe_kind(const Factory*, uint32_t index) {
-    return index < kNumKinds ? &kKinds[index].descriptor : nullptr;
+const Descriptor* describe_variant(const Factory*, uint32_t index) {
+    return index < kNumVariants ? &kDescriptors[index] : nullptr;
 }
 
 const Plugin* create(const Factory*, const Host*, const char* id) {
-    for (const Kind& kind : kKinds)
-        if (std::strcmp(id, kind.descriptor.id) == 0)
+    for (int i = 0; i < kNumVariants; ++i)
+        if (std::strcmp(id, kVariants[i].clap_id) == 0)
             return guarded<const Plugin*>(
-                nullptr, [&] { return &(new Instance(kind, kFunctions))->plugin; });
+                nullptr, [&] { return &(new Instance(i, kFunctions))->plugin; });
     return nullptr;
 }
 
-constexpr Factory kFactory = {count_kinds, describe_kind, create};
+constexpr Factory kFactory = {count_variants, describe_variant, create};
 
 bool init_library(const char*) { return true; }
 void leave_library() {}

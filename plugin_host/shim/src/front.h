@@ -1,4 +1,4 @@
-// What the three formats share: which plugins there are, and how their outputs reach a host.
+// What the three formats share: what hosts are shown, and how outputs reach them.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "effect.h"
+#include "identifiers.h"
 
 #ifndef AUDIOSR_VERSION
 #define AUDIOSR_VERSION "0.0.0"
@@ -14,9 +15,6 @@
 
 namespace audiosr {
 
-constexpr const Profile* kProfiles[] = {&kBridge, &kLive};
-constexpr const char* kLayouts[] = {"mono", "stereo"};  // by number of channels, less one
-constexpr char kVendor[] = "audiosr-bridge";
 constexpr char kPluginVersion[] = AUDIOSR_VERSION;
 
 // Nothing is thrown into a host: what fails for want of memory gives `otherwise`.

@@ -11,24 +11,10 @@
 namespace audiosr::lv2 {
 namespace {
 
-struct Kind {
-    const char* uri;
-    const Profile& profile;
-    int num_channels;
-};
-
-constexpr Kind kKinds[] = {
-    {"urn:audiosr-bridge:bridge#mono", kBridge, 1},
-    {"urn:audiosr-bridge:bridge#stereo", kBridge, 2},
-    {"urn:audiosr-bridge:live#mono", kLive, 1},
-    {"urn:audiosr-bridge:live#stereo", kLive, 2},
-};
-constexpr uint32_t kNumKinds = sizeof(kKinds) / sizeof(kKinds[0]);
-
 class Instance {
   public:
-    Instance(const Kind& kind, double rate, const Map* map)
-        : effect_(kind.profile), num_channels_(kind.num_channels), rate_(rate) {
+    Instance(const Variant& variant, double rate, const Map* map)
+        : effect_(variant.profile), num_channels_(variant.num_channels), rate_(rate) {
         if (!map) return;  // then there is neither transport nor state
         time_urids_ = TimeUrids(*map);
         state_key_ = map->map(map->context, kStateKey);
@@ -164,10 +150,10 @@ const Map* find_map(const Feature* const* features) {
 Handle instantiate(const Descriptor* descriptor, double rate, const char*,
                    const Feature* const* features) {
     if (!(rate >= kMinRate) || !(rate <= kMaxRate)) return nullptr;
-    for (const Kind& kind : kKinds)
-        if (std::strcmp(descriptor->uri, kind.uri) == 0)
+    for (const Variant& variant : kVariants)
+        if (std::strcmp(descriptor->uri, variant.lv2_uri) == 0)
             return guarded<Handle>(
-                nullptr, [&] { return new Instance(kind, rate, find_map(features)); });
+                nullptr, [&] { return new Instance(variant, rate, find_map(features)); });
     return nullptr;
 }
 
@@ -192,19 +178,19 @@ const void* extension_data(const char* uri) {
     return std::strcmp(uri, kStateUri) == 0 ? &kState : nullptr;
 }
 
-constexpr Descriptor described(const char* uri) {
-    return {uri, instantiate, connect_port, activate, run, deactivate, cleanup, extension_data};
+constexpr Descriptor described(const Variant& variant) {
+    return {variant.lv2_uri, instantiate, connect_port, activate,
+            run,             deactivate,  cleanup,      extension_data};
 }
 
-constexpr Descriptor kDescriptors[] = {described(kKinds[0].uri), described(kKinds[1].uri),
-                                       described(kKinds[2].uri), described(kKinds[3].uri)};
-static_assert(sizeof(kDescriptors) / sizeof(kDescriptors[0]) == kNumKinds);
+constexpr Descriptor kDescriptors[] = {described(kVariants[0]), described(kVariants[1]),
+                                       described(kVariants[2]), described(kVariants[3])};
+static_assert(sizeof(kDescriptors) / sizeof(kDescriptors[0]) == kNumVariants);
 
 }  // namespace
 }  // namespace audiosr::lv2
 
 extern "C" __attribute__((visibility("default"))) const audiosr::lv2::Descriptor* lv2_descriptor(
     uint32_t index) {
-    using namespace audiosr::lv2;
-    return index < kNumKinds ? &kDescriptors[index] : nullptr;
+    return index < audiosr::kNumVariants ? &audiosr::lv2::kDescriptors[index] : nullptr;
 }

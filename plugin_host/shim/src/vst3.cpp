@@ -11,10 +11,11 @@
 namespace audiosr::vst3 {
 namespace {
 
-constexpr Uid kClassIds[] = {{0x9A1C5E02, 0x7B3D4F68, 0x8E21AC54, 0xD06F37B1},   // bridge
-                             {0x9A1C5E02, 0x7B3D4F68, 0x8E21AC54, 0xD06F37B2}};  // live
-constexpr int32_t kNumClasses = sizeof(kClassIds) / sizeof(kClassIds[0]);
 constexpr char kCategory[] = "Audio Module Class", kSubCategories[] = "Fx|Restoration";
+
+Uid id_of(const Class& which) {
+    return {which.id[0], which.id[1], which.id[2], which.id[3]};
+}
 
 template <size_t size>
 void copy(char (&to)[size], const char* from) {
@@ -369,9 +370,10 @@ class PluginFactory final : public Factory2 {
     Result createInstance(const char* class_id, const char* interface_id,
                           void** object) override {
         *object = nullptr;
-        for (int32_t i = 0; i < kNumClasses; ++i) {
-            if (!kClassIds[i].is(class_id)) continue;
-            Plugin* plugin = guarded<Plugin*>(nullptr, [&] { return new Plugin(*kProfiles[i]); });
+        for (const Class& which : kClasses) {
+            if (!id_of(which).is(class_id)) continue;
+            Plugin* plugin =
+                guarded<Plugin*>(nullptr, [&] { return new Plugin(which.profile); });
             if (!plugin) return kFalse;
             const Result result = plugin->queryInterface(interface_id, object);
             plugin->release();
@@ -383,10 +385,10 @@ class PluginFactory final : public Factory2 {
   private:
     template <typename Info>
     static void describe(int32_t index, Info& info) {
-        std::memcpy(info.id, kClassIds[index].bytes, sizeof info.id);
+        std::memcpy(info.id, id_of(kClasses[index]).bytes, sizeof info.id);
         info.cardinality = kManyInstances;
         copy(info.category, kCategory);
-        copy(info.name, kProfiles[index]->name);
+        copy(info.name, kClasses[index].profile.name);
     }
 };
 
