@@ -32,7 +32,7 @@ class Instance {
             tell_latency();
         } else if (port == kFreewheelPort) {
             freewheel_ = static_cast<const float*>(data);
-        } else if (port == kTimePort) {
+        } else if (port == time_port(num_channels_)) {
             time_ = data;
         } else if (channel < num_channels) {
             in_[channel] = static_cast<float*>(data);

@@ -4,7 +4,7 @@ namespace audiosr {
 namespace {
 
 constexpr char kMark[] = "audiosr_bridge_plugin";
-constexpr double kVersion = 1;
+constexpr double kFormat = 1;
 constexpr size_t kMaxModelName = 100, kSha256Digits = 64;
 const char* const kKnown[] = {kMark, "parameters", "settings", "model", "model_sha256"};
 
@@ -71,7 +71,7 @@ std::string write_state(const State& state) {
         values.fields[parameter(id).symbol] = number(state.values[id]);
     json.kind = Json::object;
     json.fields = state.unknown;
-    json.fields[kMark] = number(kVersion);
+    json.fields[kMark] = number(kFormat);
     json.fields["parameters"] = values;
     json.fields["model"] = text(state.model);
     json.fields["model_sha256"] = text(state.model_sha256);
@@ -86,7 +86,7 @@ bool read_state(const char* text, size_t size, State& state) {
     if (size > kMaxStateBytes || !parse(text, size, json) || json.kind != Json::object)
         return false;
     const Json* mark = json.get(kMark);
-    if (!mark || mark->kind != Json::number || mark->value != kVersion) return false;
+    if (!mark || mark->kind != Json::number || mark->value != kFormat) return false;
     State read;
     if (!read_values(json.get("parameters"), read.values) ||
         !read_settings(json.get("settings"), read.settings) ||

@@ -1,8 +1,10 @@
 // Writes what is said about the plugin elsewhere, from the same tables that it is made of:
 //
-//     describe manifest     LV2: which plugins are in the bundle
-//     describe plugins      LV2: their ports
-//     describe json         parameters.json, for people and for the Python side
+//     describe manifest BINARY   LV2: which plugins are in the bundle
+//     describe plugins           LV2: their ports
+//     describe plain             likewise, but without the one for the song's time: some hosts
+//                                (lv2proc) refuse a plugin with a port that they do not know
+//     describe json              parameters.json, for people and for the Python side
 //
 // on stdout; run when the plugin is built.
 #include <cstdio>
@@ -16,7 +18,7 @@
 namespace audiosr {
 namespace {
 
-constexpr char kBinary[] = "audiosr-bridge.so", kDescription[] = "audiosr-bridge.ttl";
+constexpr char kDescription[] = "audiosr-bridge.ttl";
 
 // The minor and micro version of LV2 say only which of two bundles is the newer.
 struct Version {
@@ -30,12 +32,12 @@ const char* lv2_unit(const Parameter& p) {
     return p.unit[0] ? "units:coef" : nullptr;  // what is 0 to 1 here is shown in per cent
 }
 
-void write_manifest() {
+void write_manifest(const char* binary) {
     std::printf("@prefix lv2: <http://lv2plug.in/ns/lv2core#> .\n"
                 "@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .\n");
     for (const Variant& variant : kVariants)
         std::printf("\n<%s>\n\ta lv2:Plugin ;\n\tlv2:binary <%s> ;\n\trdfs:seeAlso <%s> .\n",
-                    variant.lv2_uri, kBinary, kDescription);
+                    variant.lv2_uri, binary, kDescription);
 }
 
 // The head of a port; its end is `close_port`.
@@ -90,7 +92,11 @@ void write_host_ports(const Profile& profile) {
     std::printf(" ;\n\t\tlv2:portProperty lv2:integer , lv2:toggled , pprops:notOnGUI"
                 " ;\n\t\tlv2:designation lv2:freeWheeling");
     close_port();
-    open_port(lv2::kTimePort, "lv2:InputPort , atom:AtomPort", lv2::kTimeSymbol, "Time");
+}
+
+void write_time_port(int num_channels) {
+    open_port(lv2::time_port(num_channels), "lv2:InputPort , atom:AtomPort", lv2::kTimeSymbol,
+              "Time");
     std::printf(" ;\n\t\tatom:bufferType atom:Sequence ;\n\t\tatom:supports time:Position"
                 " ;\n\t\tlv2:designation lv2:control ;\n\t\tlv2:portProperty "
                 "lv2:connectionOptional");
@@ -109,14 +115,14 @@ void write_audio(uint32_t index, bool is_input, int channel, int num_channels) {
     close_port();
 }
 
-void write_plugin(const Variant& variant, const Version& version) {
+void write_plugin(const Variant& variant, const Version& version, bool has_time) {
     std::printf("\n<%s>\n\ta lv2:Plugin , lv2:SpectralPlugin ;\n\tdoap:name \"%s\" ;\n"
                 "\tdoap:license <http://opensource.org/licenses/MIT> ;\n"
-                "\tdoap:maintainer [ foaf:name \"%s\" ] ;\n\trdfs:comment \"%s\" ;\n"
+                "\tlv2:project <urn:audiosr-bridge> ;\n\trdfs:comment \"%s\" ;\n"
                 "\tlv2:minorVersion %d ;\n\tlv2:microVersion %d ;\n"
                 "\tlv2:optionalFeature lv2:hardRTCapable , urid:map ;\n"
                 "\tlv2:extensionData state:interface ;",
-                variant.lv2_uri, variant.name, kVendor, kAbout,
+                variant.lv2_uri, variant.name, kAbout,
                 version.major * 100 + version.minor, version.micro);
     for (uint32_t id = 0; id < kNumParameters; ++id) write_control(parameter(id));
     write_host_ports(variant.profile);
@@ -124,10 +130,11 @@ void write_plugin(const Variant& variant, const Version& version) {
     for (const bool is_input : {true, false})
         for (int c = 0; c < variant.num_channels; ++c)
             write_audio(index++, is_input, c, variant.num_channels);
+    if (has_time) write_time_port(variant.num_channels);
     std::printf(" .\n");
 }
 
-void write_plugins() {
+void write_plugins(bool has_time) {
     std::printf("@prefix atom: <http://lv2plug.in/ns/ext/atom#> .\n"
                 "@prefix doap: <http://usefulinc.com/ns/doap#> .\n"
                 "@prefix foaf: <http://xmlns.com/foaf/0.1/> .\n"
@@ -138,9 +145,12 @@ void write_plugins() {
                 "@prefix state: <http://lv2plug.in/ns/ext/state#> .\n"
                 "@prefix time: <http://lv2plug.in/ns/ext/time#> .\n"
                 "@prefix units: <http://lv2plug.in/ns/extensions/units#> .\n"
-                "@prefix urid: <http://lv2plug.in/ns/ext/urid#> .\n");
+                "@prefix urid: <http://lv2plug.in/ns/ext/urid#> .\n\n"
+                "<urn:audiosr-bridge>\n\ta doap:Project ;\n\tdoap:name \"%s\" ;\n"
+                "\tdoap:maintainer [ foaf:name \"%s\" ] .\n",
+                kBridge.name, kVendor);
     const Version version;
-    for (const Variant& variant : kVariants) write_plugin(variant, version);
+    for (const Variant& variant : kVariants) write_plugin(variant, version, has_time);
 }
 
 Json object() {
@@ -241,11 +251,13 @@ void write_json() {
 }  // namespace audiosr
 
 int main(int count, char** arguments) {
-    const char* what = count == 2 ? arguments[1] : "";
-    if (std::strcmp(what, "manifest") == 0)
-        audiosr::write_manifest();
+    const char* what = count > 1 ? arguments[1] : "";
+    if (std::strcmp(what, "manifest") == 0 && count == 3)
+        audiosr::write_manifest(arguments[2]);
     else if (std::strcmp(what, "plugins") == 0)
-        audiosr::write_plugins();
+        audiosr::write_plugins(true);
+    else if (std::strcmp(what, "plain") == 0)
+        audiosr::write_plugins(false);
     else if (std::strcmp(what, "json") == 0)
         audiosr::write_json();
     else
