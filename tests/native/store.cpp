@@ -24,7 +24,11 @@ static std::vector<float> read_file(const char* path) {
 
 static void write_file(const char* path, const std::vector<float>& samples) {
     FILE* const file = fopen(path, "wb");
-    if (!file || fwrite(samples.data(), sizeof(float), samples.size(), file) != samples.size())
+    if (!file || samples.empty()) {
+        if (!file || fclose(file) != 0) exit(3);
+        return;
+    }
+    if (fwrite(samples.data(), sizeof(float), samples.size(), file) != samples.size())
         exit(3);
     fclose(file);
 }
