@@ -183,7 +183,9 @@ def test_the_log_holds_a_few_lines_a_second_and_nothing_but_lines(places, tmp_pa
     assert 1 <= len(lines) <= 10  # five a second, and a second may begin meanwhile
     assert all("one two [2Jxxx" in line and len(line) < 1200 for line in lines)
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    )
 
 
 def test_a_full_log_becomes_the_older_one(places, tmp_path):
@@ -204,7 +206,13 @@ def test_nothing_is_logged_through_a_link_or_into_an_open_folder(places, tmp_pat
     assert foreign.read_text() == ""
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
-    for state in (tmp_path / "open", tmp_path / "foreign", "/proc/nowhere", "relative", "/dev/full"):
+    for state in (
+        tmp_path / "open",
+        tmp_path / "foreign",
+        "/proc/nowhere",
+        "relative",
+        "/dev/full",
+    ):
         said(places, "log", "new", 1, AUDIOSR_BRIDGE_STATE_DIR=str(state))
     assert list((tmp_path / "open").iterdir()) == []
 
