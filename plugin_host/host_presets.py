@@ -46,9 +46,16 @@ _ENTRY = struct.Struct("<4sqq")  # what, where, how long
 _PREFIXES = {
     "lv2": "http://lv2plug.in/ns/lv2core#",
     "pset": "http://lv2plug.in/ns/ext/presets#",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
     "rdfs": "http://www.w3.org/2000/01/rdf-schema#",
     "state": "http://lv2plug.in/ns/ext/state#",
+    "xsd": "http://www.w3.org/2001/XMLSchema#",
 }
+_STATE_PROPERTY = f"""<{STATE_KEY}>
+\ta rdf:Property ;
+\trdfs:label "state" ;
+\trdfs:range xsd:string .
+"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def vst3_preset(preset: HostPreset) -> bytes:
 def lv2_presets(presets: Iterable[HostPreset]) -> dict[str, str]:
     """The files of a bundle with these presets, mono and stereo, by name."""
     head = "".join(f"@prefix {name}: <{uri}> .\n" for name, uri in _PREFIXES.items())
-    listed, described = [head], [head]
+    listed, described = [head], [head, _STATE_PROPERTY]
     for preset in presets:
         for plugin in URIS:
             about = f"{_lv2_uri(preset, plugin)}\n\ta pset:Preset ;\n\tlv2:appliesTo <{plugin}> ;\n"
@@ -133,8 +140,10 @@ def _lv2_body(preset: HostPreset) -> str:
         for symbol, value in preset.values.items()
     )
     return (
-        f"\trdfs:label {_literal(preset.name)} ;\n\trdfs:comment {_literal(preset.description)} ;\n"
-        f"\tlv2:port {ports} ;\n\tstate:state [\n\t\t<{STATE_KEY}> {_literal(preset.state)}\n\t] .\n"
+        f"\trdfs:label {_literal(preset.name)} ;\n"
+        f"\trdfs:comment {_literal(preset.description)} ;\n"
+        f"\tlv2:port {ports} ;\n"
+        f"\tstate:state [\n\t\t<{STATE_KEY}> {_literal(preset.state)}\n\t] .\n"
     )
 
 

@@ -5,9 +5,9 @@
     ~/.clap/AudioSRBridge.clap
     <config>/plugin.json                 what is ours, by digest, and what the plugin may start
 
-Everything is copied beside its place before anything takes its name, and what was there before comes
-back if one thing fails. Ours is what the record in `plugin.json` says, unchanged: anything else of
-such a name is somebody's own, and is neither replaced nor removed.
+Everything is copied beside its place before anything takes its name, and what was there before
+comes back if one thing fails. Ours is what the record in `plugin.json` says, unchanged: anything
+else of such a name is somebody's own, and is neither replaced nor removed.
 """
 
 from __future__ import annotations
@@ -126,9 +126,7 @@ def install(*, may_start: bool = True) -> Installed:
                 raise OutputExistsError(f"{text}; move it elsewhere and try again")
             notes.append(f"{text}; it stays")
             del wanted[target]
-        stale = [
-            path for path in map(Path, old.files) if path not in wanted and _is_ours(path, old)
-        ]
+        stale = [path for path in _ours(old) if path not in wanted]
         new = Config(
             start=start_command() if may_start else None,
             cache_bytes=old.cache_bytes,
@@ -145,7 +143,7 @@ def install(*, may_start: bool = True) -> Installed:
 def uninstall() -> Installed:
     """Take away what `install` put there; what somebody changed since stays, with a note."""
     with _locked() as old:
-        ours = [path for path in map(Path, old.files) if _is_ours(path, old)]
+        ours = _ours(old)
         notes = [
             f"{path} was changed since and stays"
             for path in map(Path, old.files)
@@ -262,6 +260,11 @@ def _may_replace(target: Path, new: str, files: Mapping[str, str]) -> bool:
 
 def _is_ours(path: Path, config: Config) -> bool:
     return os.path.lexists(path) and digest(path) == config.files.get(str(path))
+
+
+def _ours(config: Config) -> list[Path]:
+    """What is there as it was installed."""
+    return [path for path in map(Path, config.files) if _is_ours(path, config)]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiosr_core.errors import OutputExistsError, SettingsError
+from audiosr_core.errors import FileError, OutputExistsError, SettingsError
 from audiosr_core.presets import Preset, list_presets, save_preset
 from audiosr_core.settings import Settings
 from bridge.runtime_dir import config_folder, state_folder
@@ -25,7 +26,10 @@ from plugin_host.errors import PluginError
 from plugin_host.host_presets import CLASS_ID, URIS, host_preset, lv2_presets, vst3_preset
 from tests.support.command import ended, start
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(sys.platform != "linux", reason="the plugin is for Linux"),
+]
 BUNDLES = (".vst3/AudioSRBridge.vst3", ".lv2/audiosr-bridge.lv2", ".clap/AudioSRBridge.clap")
 PRESETS = ".vst3/presets/audiosr-bridge/AudioSR Bridge"
 
@@ -181,14 +185,11 @@ def test_a_failure_at_any_step_leaves_what_was_there(step, home, monkeypatch):
 
     monkeypatch.setattr(plugin_files.os, "rename", failing(os.rename))
     monkeypatch.setattr(plugin_files.shutil, "copytree", failing(shutil.copytree))
+    monkeypatch.setattr(plugin_files.shutil, "copy", failing(shutil.copy))
     monkeypatch.setattr(plugin_files, "_write", failing(plugin_files._write))
-    try:
+    with contextlib.suppress(FileError):
         plugin_files.install()
-    except Exception as error:
-        assert "No space left" in str(error)
-        assert tree(home) == before
-    else:
-        assert count <= step
+    assert tree(home) == before if count > step else tree(home) != before
 
 
 def test_the_plugin_may_start_the_daemon_unless_it_was_forbidden(home, tmp_path):
@@ -274,7 +275,7 @@ def test_the_command_by_command_line(home, tmp_path):
     assert "removed" in said
     as_file(home / BUNDLES[0])
     code, _, said = run("install")
-    assert code == 1
+    assert code == 2
     assert "not ours" in said
 
 
@@ -346,23 +347,25 @@ def bundle_of(presets: list[Preset], folder: Path) -> Path:
 HARD = 'quoted " and \\ and newline\n and tab\t, 𝄞 and é, <uri> and """'
 
 
-@pytest.mark.skipif(shutil.which("lv2_validate") is None, reason="wants lv2_validate (lv2-dev)")
-def test_the_lv2_presets_are_valid(tmp_path):
-    presets = [*list_presets(), Preset("a b.c_d-e", HARD)]
-    presets = [one for one in presets if one.settings().mode == "product"]
-    folder = bundle_of(presets, tmp_path) / "presets.lv2"
-    done = subprocess.run(
-        ["lv2_validate", *map(str, sorted(folder.glob("*.ttl")))],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert "Found 0 errors" in done.stdout + done.stderr, done.stdout + done.stderr
-
-
 PLUGIN = """@prefix lv2: <http://lv2plug.in/ns/lv2core#> .
 @prefix doap: <http://usefulinc.com/ns/doap#> .
 <{uri}> a lv2:Plugin ; lv2:binary <none.so> ; doap:name "one" ; lv2:port [
     a lv2:InputPort, lv2:ControlPort ; lv2:index 0 ; lv2:symbol "mix" ; lv2:name "mix" ] .
 """
+
+
+@pytest.mark.skipif(shutil.which("lv2_validate") is None, reason="wants lv2_validate (lv2-dev)")
+def test_the_lv2_presets_are_valid(tmp_path):
+    presets = [*list_presets(), Preset("a b.c_d-e", HARD)]
+    presets = [one for one in presets if one.settings().mode == "product"]
+    folder = bundle_of(presets, tmp_path)
+    for number, uri in enumerate(URIS):
+        (folder / f"{number}.ttl").write_text(PLUGIN.format(uri=uri))
+    done = subprocess.run(
+        ["lv2_validate", *map(str, sorted(folder.rglob("*.ttl")))],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "Found 0 errors" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 @pytest.mark.skipif(shutil.which("lv2info") is None, reason="wants lv2info (lilv-utils)")
@@ -391,7 +394,3 @@ def test_every_preset_loads_in_pedalboard(tmp_path):
     path.write_bytes(vst3_preset(host_preset(Preset("one", overrides={"mix": 0.25}))))
     plugin.load_preset(str(path))
     assert plugin.mix == pytest.approx(25, abs=0.1)  # shown in per cent
-
-
-if sys.platform != "linux":
-    pytest.skip("the plugin is for Linux", allow_module_level=True)
