@@ -164,6 +164,13 @@ void Zmtp::flush() {
     }
 }
 
+void Zmtp::flush_until(int64_t deadline_ms) {
+    for (flush(); is_open() && unsent() && now_ms() < deadline_ms; flush()) {
+        pollfd one = {socket_, POLLOUT, 0};
+        poll(&one, 1, kTickMs);
+    }
+}
+
 bool Zmtp::receive(Frames& message) {
     while (take_frame()) {
         const bool is_command = head_[0] & kCommand, is_last = !(head_[0] & kMore);

@@ -2,7 +2,7 @@
 //
 //     greeting 64 bytes ⇄     READY ⇄     messages ⇄     of frames: flags, length, body
 //
-// No thread, no global state, no signal. It never blocks but in `open`, and there with a limit.
+// No thread, no global state, no signal. It never blocks but where a deadline is given.
 #pragma once
 
 #include <atomic>
@@ -35,9 +35,13 @@ class Zmtp {
 
     void send(const std::vector<std::string_view>& frames);  // what cannot leave yet is kept
     void flush();
+    void flush_until(int64_t deadline_ms);
     size_t unsent() const { return outbox_.size() - sent_; }  // bytes
 
     bool receive(Frames& message);  // the next one, if all of it is here
+
+    // Until something came or could leave; false when the time is over, or the peer gone.
+    bool wait(int64_t deadline_ms, const std::atomic<bool>& stop);
 
     int socket() const { return socket_; }  // to wait for
     short events() const;                   // what to wait for, as `poll` has it
@@ -57,7 +61,6 @@ class Zmtp {
 
     bool connect(const std::string& path, int64_t deadline_ms, const std::atomic<bool>& stop);
     bool shake_hands(int64_t deadline_ms, const std::atomic<bool>& stop);
-    bool wait(int64_t deadline_ms, const std::atomic<bool>& stop);
     void put(uint8_t flags, std::string_view body);
     size_t take(void* to, size_t size);
     bool take_frame();
