@@ -133,7 +133,9 @@ struct Link::Inside {
 
     void send_end(Job& job);
     void give_back(const Event& event);
-    void give_up(const std::string& job, const char* code, const std::string& text);
+    void give_up(const std::string& job, const char* code, const char* text);
+    void fail(const std::string& job, const std::string& code, const std::string& text,
+              bool retryable);
     Event& add(Event::Kind kind, const std::string& job);
 };
 
@@ -220,14 +222,13 @@ void Link::Inside::lose(const std::string& code, const std::string& text, bool r
 bool Link::Inside::pump() {
     control.socket.flush();
     work.socket.flush();
-    const bool more = take(control) | take(work);
-    if (events.empty()) {
-        beat();
-    }
+    const bool more_control = take(control);
+    const bool more_work = take(work);
+    beat();
     if (events.empty() && !is_open()) {
         lose("E_NO_DAEMON", kGone, true);
     }
-    return more;
+    return more_control || more_work;
 }
 
 // As far as the first event, and no further than a burst; whether it was not all.
@@ -255,12 +256,13 @@ bool Link::Inside::take(Side& side) {
 
 void Link::Inside::beat() {
     const int64_t now = now_ms();
-    if (now - heard_at > kDeadMs) {
-        lose("E_TIMEOUT", "the daemon has said nothing for 5 s; see `audiosr-bridge daemon status`",
-             true);
-    } else if (now >= ping_at && control.socket.unsent() == 0) {
+    if (now >= ping_at && control.socket.unsent() == 0) {
         control.send("ping");
         ping_at = now + kPingMs;
+    }
+    if (events.empty() && now - heard_at > kDeadMs) {
+        lose("E_TIMEOUT", "the daemon has said nothing for 5 s; see `audiosr-bridge daemon status`",
+             true);
     }
 }
 
@@ -306,9 +308,8 @@ void Link::Inside::on_error(const Message& message) {
     if (name.empty()) {
         return lose(code, text, flag->is_true);
     }
-    if (jobs.erase(name)) {
-        Event& event = add(Event::error, name);
-        event.code = code, event.text = text, event.retryable = flag->is_true;
+    if (jobs.count(name)) {
+        fail(name, code, text, flag->is_true);
     }
 }
 
@@ -393,12 +394,16 @@ void Link::Inside::give_back(const Event& event) {
     }
 }
 
-void Link::Inside::give_up(const std::string& name, const char* code, const std::string& text) {
-    const std::string job = name;  // it may be the job's own
+void Link::Inside::give_up(const std::string& job, const char* code, const char* text) {
     control.send("cancel", Meta().text("job", job));
-    jobs.erase(job);
+    fail(job, code, text, false);
+}
+
+void Link::Inside::fail(const std::string& job, const std::string& code, const std::string& text,
+                        bool retryable) {
     Event& event = add(Event::error, job);
-    event.code = code, event.text = text;
+    event.code = code, event.text = text, event.retryable = retryable;
+    jobs.erase(event.job);  // not `job`, which may be its own
 }
 
 Event& Link::Inside::add(Event::Kind kind, const std::string& job) {
@@ -470,18 +475,24 @@ bool Link::submit(const Submit& what) {
     if (what.live) {
         meta.flag("live", true);
     }
-    inside_->jobs[what.job].what = what;
+    Inside::Job job;
+    job.what = what;
+    inside_->jobs[what.job] = job;
+    const std::string text = meta.written();
     if (what.live && inside_->minor < 1) {
-        inside_->give_up(what.job, "E_VERSION", "the daemon cannot play live; update it");
-        return true;
+        inside_->fail(what.job, "E_VERSION", "the daemon cannot play live; update it", false);
+    } else if (text.size() > inside_->limits.meta_bytes) {
+        inside_->fail(what.job, "E_SETTINGS", "the settings are longer than the daemon takes",
+                      false);
+    } else {
+        inside_->work.send("submit", meta);
     }
-    inside_->work.send("submit", meta);
     return is_open();
 }
 
 int64_t Link::room(const std::string& job) const {
     const auto found = inside_->jobs.find(job);
-    if (found == inside_->jobs.end() || !found->second.is_accepted ||
+    if (!is_open() || found == inside_->jobs.end() || !found->second.is_accepted ||
         found->second.is_complete || inside_->work.socket.unsent() > kMaxUnsentBytes) {
         return 0;
     }
@@ -500,7 +511,7 @@ int64_t Link::send(const std::string& name, int64_t start, const float* const* s
     const int64_t piece = std::min(kPieceBytes, frame_bytes) / sample_bytes;
     int64_t taken = 0;
     std::string audio;
-    while (const int64_t size = std::min({room(name), piece, n - taken})) {
+    for (int64_t size; (size = std::min({room(name), piece, n - taken})) > 0;) {
         audio.clear();
         for (int channel = 0; channel < job.what.num_channels; ++channel) {
             audio.append(reinterpret_cast<const char*>(samples[channel] + taken),

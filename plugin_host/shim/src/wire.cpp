@@ -179,6 +179,12 @@ std::string random_hex() {
     return getrandom(bytes, sizeof bytes, 0) == sizeof bytes ? hex(bytes, sizeof bytes) : "";
 }
 
+Meta& Meta::text(const char* name, const std::string& value) { return json(name, quoted(value)); }
+
+Meta& Meta::whole(const char* name, int64_t value) { return json(name, std::to_string(value)); }
+
+Meta& Meta::flag(const char* name, bool value) { return json(name, value ? "true" : "false"); }
+
 Meta& Meta::json(const char* name, std::string value) {
     fields_[name] = std::move(value);
     return *this;

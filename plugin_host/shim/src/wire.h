@@ -35,9 +35,9 @@ std::string random_hex();  // 16 bytes of the system's random source; "" if it h
 // The fields of a message that we send, as JSON with sorted names.
 class Meta {
   public:
-    Meta& text(const char* name, const std::string& value) { return json(name, quoted(value)); }
-    Meta& whole(const char* name, int64_t value) { return json(name, std::to_string(value)); }
-    Meta& flag(const char* name, bool value) { return json(name, value ? "true" : "false"); }
+    Meta& text(const char* name, const std::string& value);
+    Meta& whole(const char* name, int64_t value);
+    Meta& flag(const char* name, bool value);
     Meta& json(const char* name, std::string value);
     std::string written() const;
 
