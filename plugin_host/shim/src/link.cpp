@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
+#include <list>
 #include <map>
 #include <poll.h>
 #include <unistd.h>
@@ -106,7 +106,7 @@ struct Link::Inside {
     std::string version;
     int64_t heard_at = 0, ping_at = 0;
     std::map<std::string, Job> jobs;
-    std::deque<Event> events;
+    std::list<Event> events;
 
     // ---- the session
 
@@ -547,10 +547,7 @@ bool Link::end(const std::string& name) {
 }
 
 void Link::cancel(const std::string& name) {
-    auto& events = inside_->events;
-    events.erase(std::remove_if(events.begin(), events.end(),
-                                [&name](const Event& one) { return one.job == name; }),
-                 events.end());
+    inside_->events.remove_if([&name](const Event& one) { return one.job == name; });
     if (inside_->jobs.erase(name) && is_open()) {
         inside_->control.send("cancel", Meta().text("job", name));
     }
