@@ -274,7 +274,7 @@ bool Chunks::probe(const std::string& key, int64_t place) {
         known_[key] = {job->plan, job->model_sha256};
         store().keep_plan(key, at_.sample_rate, at_.num_channels, job->plan, job->model_sha256);
     } else if (job->is_decided) {
-        fail_planless(at_.history.end(), {kUnsupported, "the daemon has no plan for these settings"});
+        fail_planless(at_.history.end(), {kUnsupported, "the daemon has no plan for this"});
     } else {
         fail_planless(at_.history.end(), job->trouble);
     }

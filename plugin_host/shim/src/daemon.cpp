@@ -72,7 +72,7 @@ Daemon::~Daemon() {
 
 void* Daemon::run_start(void* argument) {
     Start& start = *static_cast<Start*>(argument);
-    start.succeeded = start_daemon(start.command, kStartMs, *start.stop);
+    start.succeeded = start_daemon(start.command, kStartMs, start.stop);
     start.is_done.store(true, std::memory_order_release);
     return nullptr;
 }

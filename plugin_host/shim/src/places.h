@@ -33,7 +33,7 @@ bool read_private(const std::string& path, size_t max_bytes, std::string& text);
 // signals, limits, files. Waits until it ends, at most so long, and not beyond `stop`. True: it
 // said 0.
 bool start_daemon(const std::vector<std::string>& command, int timeout_ms,
-                  const std::atomic<bool>& stop);
+                  const std::atomic<bool>* stop = nullptr);
 
 void log_line(const std::string& text);  // never fails, never throws, at most a few a second
 
