@@ -372,8 +372,8 @@ void Chunks::deliver() {
         const bool is_wet = chunk.found == Found::wet && !chunk.is_silent;
         const uint32_t number = chunk.is_silent ? 0 : delivery.new_chunk();
         const float* samples = is_wet ? chunk.high.data() : nullptr;
+        tell_delivered(chunk);  // first: whoever waits for it may look at once
         if (!delivery.push(chunk.time_end, chunk.found, number, samples)) return;
-        tell_delivered(chunk);
         chunks_.pop_front();
     }
     at_.report.set_progress(chunks_.empty() ? 1 : at_.daemon.progress());

@@ -38,11 +38,12 @@ class Song {
         if (transport.sample < -first_place_ || transport.sample > kLastPlace) return;
         const int64_t said = transport.sample + first_place_;
         const int64_t off = said - place_;
-        const bool continues = -kTolerance <= off && off <= kTolerance;
+        const bool continues = !fresh_ && -kTolerance <= off && off <= kTolerance;
         if (!continues) {
-            num_jumps_ = fresh_ ? num_jumps_ : num_jumps_ + 1;
-            if (!fresh_) ++segment_;
             place_ = said;
+            if (fresh_) return;
+            ++num_jumps_;
+            ++segment_;
         } else {
             num_jumps_ = 0;
         }
