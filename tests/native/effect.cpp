@@ -426,7 +426,7 @@ void another_plan() {
     daemon.stride = 3000;
     daemon.past = 2000;
     daemon.first_end = 20000;
-    daemon.model_sha256 = "bb";
+    daemon.model_sha256 = 'b';
     Effect other(kBridge);
     prepare(other, 1);
     const Sound z = noise(1, 100000, 6);
@@ -590,7 +590,6 @@ void soak() {
         daemon.lose_at = static_cast<int>(chance.between(-1, 30));
         daemon.refuse_at = static_cast<int>(chance.between(-1, 30));
         daemon.is_there = chance.between(0, 5) > 0;
-        if (std::getenv("VERBOSE")) std::fprintf(stderr, "%d\n", i);
         Effect effect(i % 3 ? kBridge : kLive);
         const int channels = static_cast<int>(chance.between(1, 2));
         prepare(effect, channels, i % 2 ? 44100 : 96000,

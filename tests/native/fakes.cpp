@@ -58,7 +58,7 @@ void reset() {
     daemon.is_mute = false;
     daemon.room = daemon.most_at_once = 1 << 20;
     daemon.code = "E_FAILED";
-    daemon.model_sha256 = "aa";
+    daemon.model_sha256 = 'a';
     daemon.num_opened = daemon.num_submitted = daemon.num_chunks = daemon.num_started = 0;
     daemon.num_found = daemon.num_kept = 0;
 }
@@ -183,6 +183,7 @@ bool Link::submit(const Submit& what) {
     job.what = what;
     job.input.resize(static_cast<size_t>(what.num_channels));
     job.plan = {daemon.stride, daemon.past, daemon.first_end, daemon.first_end};
+    if (what.live) job.plan = {240, 0, 240, 240};
     job.next = std::max(what.start, what.origin) / job.plan.stride;
     Json settings;
     CHECK(parse(what.settings.data(), what.settings.size(), settings));
@@ -192,7 +193,7 @@ bool Link::submit(const Submit& what) {
     decided.kind = Event::decided;
     decided.job = what.job;
     decided.plan = job.plan;
-    decided.model_sha256 = daemon.model_sha256.load();
+    decided.model_sha256.assign(64, daemon.model_sha256);
     if (!daemon.is_mute) inside_->events.push_back(decided);
     return true;
 }

@@ -26,7 +26,7 @@ struct Daemon {
     std::atomic<int64_t> room{1 << 20};
     std::atomic<int64_t> most_at_once{1 << 20};  // samples in a partial
     std::atomic<const char*> code{"E_FAILED"};   // of the refusal
-    std::atomic<const char*> model_sha256{"aa"};
+    std::atomic<char> model_sha256{'a'};  // of 64 equal digits
 
     std::atomic<int> num_opened{0}, num_submitted{0}, num_chunks{0}, num_started{0};
     std::atomic<int> num_found{0}, num_kept{0};
