@@ -384,7 +384,7 @@ def test_a_host_lists_the_lv2_presets(uri, tmp_path):
     ], done.stdout + done.stderr  # fmt: skip
 
 
-def test_every_preset_loads_in_pedalboard(tmp_path):
+def test_a_preset_loads_in_pedalboard(tmp_path):
     shim = pytest.importorskip("tests.support.shim", reason="wants the built plugin")
     pedalboard = pytest.importorskip("pedalboard")
     plugin = pedalboard.load_plugin(
@@ -393,4 +393,5 @@ def test_every_preset_loads_in_pedalboard(tmp_path):
     path = tmp_path / "one.vstpreset"
     path.write_bytes(vst3_preset(host_preset(Preset("one", overrides={"mix": 0.25}))))
     plugin.load_preset(str(path))
+    plugin.raw_state = plugin.raw_state  # JUCE reads the values again
     assert plugin.mix == pytest.approx(25, abs=0.1)  # shown in per cent
