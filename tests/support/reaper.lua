@@ -228,7 +228,11 @@ reaper = setmetatable(r, { __index = function(_, name) error("REAPER has no " ..
 gfx = { w = 420, h = 100, x = 0, y = 0, open = false, texts = {} }
 function gfx.init() gfx.open = true return 1 end
 function gfx.quit() gfx.open = false end
-function gfx.getchar() return Stand.key and Stand.key() or 0 end
+function gfx.getchar()
+    local key = Stand.key and Stand.key() or 0
+    gfx.open = gfx.open and key ~= -1
+    return key
+end
 function gfx.set() end
 function gfx.rect() end
 function gfx.drawstr(text) gfx.texts[#gfx.texts + 1] = text end

@@ -105,7 +105,7 @@ end
 
 -- Asks for settings, remembers them; nil where the user cancels.
 function M.ask(title, more_names, more_values)
-    local names = { "Preset (empty: none)", "Seed", "Mix, 0 to 1", "Level, dB" }
+    local names = { "Preset (empty: none)", "Seed", "Mix (0 to 1)", "Level (dB)" }
     local keys = { "preset", "seed", "mix", "gain_hf_db" }
     local values = { "", "0", "1", "0" }
     for i, key in ipairs(keys) do
@@ -241,7 +241,8 @@ function M.run(requests, finish)
 
     local function cancel()
         for _, request in ipairs(requests) do
-            if request.file and not request.result then write(request.file .. ".cancel", "") end
+            local runs = request.file and not request.result and not request.error
+            if runs then write(request.file .. ".cancel", "") end
         end
     end
 
@@ -263,8 +264,7 @@ function M.run(requests, finish)
             if key == 27 or key == -1 then
                 is_open = key ~= -1
                 close()
-                cancel()
-                return -- the logs stay until the process has seen it; it removes them itself
+                return cancel() -- the process sees it and removes what there is of the request
             end
             local name = stem_of(request.source)
             local text = ("%d of %d: %s, %d %%"):format(
@@ -283,7 +283,10 @@ function M.run(requests, finish)
         reaper.defer(look)
     end
 
-    reaper.atexit(function() close() cancel() end)
+    reaper.atexit(function()
+        close()
+        cancel()
+    end)
     next_one()
     reaper.defer(look)
 end
