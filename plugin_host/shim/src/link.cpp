@@ -6,6 +6,7 @@
 #include <map>
 #include <poll.h>
 #include <unistd.h>
+#include <utility>
 
 #include "json.h"
 #include "places.h"
@@ -105,6 +106,8 @@ struct Link::Inside {
     int64_t minor = 0;
     std::string version;
     int64_t heard_at = 0, ping_at = 0;
+    bool is_up = false;         // from the welcome until it is told that the daemon is lost
+    bool has_new_room = false;  // for input, where there was none
     std::map<std::string, Job> jobs;
     std::list<Event> events;
 
@@ -112,7 +115,10 @@ struct Link::Inside {
 
     Failure greet(const Endpoints& to, int64_t deadline_ms, const std::atomic<bool>& stop);
     Failure begin(const Endpoints& to, const std::string& nonce, const Message& answer);
-    bool is_open() const { return control.socket.is_open() && work.socket.is_open(); }
+    bool is_open() const {
+        return is_up && control.socket.is_open() && work.socket.is_open();
+    }
+    bool is_full() const { return work.socket.unsent() > kMaxUnsentBytes; }
     void hang_up();
     void lose(const std::string& code, const std::string& text, bool retryable);
 
@@ -175,6 +181,7 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
     if (failure.code.empty() && !work.socket.open(to.work, deadline_ms, stop)) {
         return {"E_NO_DAEMON", kNoDaemon};
     }
+    is_up = failure.code.empty();
     return failure;
 }
 
@@ -205,6 +212,7 @@ Failure Link::Inside::begin(const Endpoints& to, const std::string& nonce,
 }
 
 void Link::Inside::hang_up() {
+    is_up = false;
     control.socket.close();
     work.socket.close();
     jobs.clear();
@@ -220,12 +228,14 @@ void Link::Inside::lose(const std::string& code, const std::string& text, bool r
 
 // Whether there may be more to take at once.
 bool Link::Inside::pump() {
+    const bool was_full = is_full();
     control.socket.flush();
     work.socket.flush();
+    has_new_room |= was_full && !is_full();
     const bool more_control = take(control);
     const bool more_work = take(work);
     beat();
-    if (events.empty() && !is_open()) {
+    if (events.empty() && is_up && !is_open()) {
         lose("E_NO_DAEMON", kGone, true);
     }
     return more_control || more_work;
@@ -284,6 +294,7 @@ void Link::Inside::on_work(const Message& message) {
     if (message.type == "accepted") {
         on_accepted(job, message);
     } else if (message.type == "granted") {
+        has_new_room |= job.input_credit < kSampleBytes * job.what.num_channels;
         job.input_credit =
             std::min(job.input_credit + message.meta.whole_or("bytes", 0), kMaxCreditBytes);
     } else if (message.type == "decided") {
@@ -493,7 +504,7 @@ bool Link::submit(const Submit& what) {
 int64_t Link::room(const std::string& job) const {
     const auto found = inside_->jobs.find(job);
     if (!is_open() || found == inside_->jobs.end() || !found->second.is_accepted ||
-        found->second.is_complete || inside_->work.socket.unsent() > kMaxUnsentBytes) {
+        found->second.is_complete || inside_->is_full()) {
         return 0;
     }
     return found->second.input_credit / (kSampleBytes * found->second.what.num_channels);
@@ -555,20 +566,21 @@ void Link::cancel(const std::string& name) {
 
 Event Link::next(int timeout_ms) {
     const int64_t deadline_ms = now_ms() + timeout_ms;
-    while (inside_->events.empty()) {
-        if (!is_open()) {
-            return {};
-        }
+    while (inside_->events.empty() && inside_->is_up) {
         const bool more = inside_->pump();
+        const bool has_new_room = std::exchange(inside_->has_new_room, false);
         if (!inside_->events.empty()) {
             break;
         }
-        if (now_ms() >= deadline_ms) {
+        if (has_new_room || now_ms() >= deadline_ms) {
             return {};
         }
         if (!more) {
             inside_->wait(deadline_ms);
         }
+    }
+    if (inside_->events.empty()) {
+        return {};
     }
     Event event = std::move(inside_->events.front());
     inside_->events.pop_front();
