@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from audiosr_core.settings import Settings
+from bridge.protocol import VERSION
 from tests.support.bridge_engines import gain_of
 from tests.support.daemon import RunningDaemon, daemon
 from tests.support.fake_daemon import FakeDaemon, high_of
@@ -110,6 +111,29 @@ def test_a_stream_is_what_the_client_gets(echo, rate, num_channels, blocks):
     with echo.client() as client, client.open(rate, num_channels, Settings(seed=7)) as stream:
         theirs = np.concatenate([stream.push(x, wait=None), stream.flush()], axis=1)
     assert np.array_equal(x + high, theirs)
+
+
+@pytest.mark.skipif(VERSION < (1, 1), reason="streams of this daemon begin at 0")
+@pytest.mark.parametrize("origin", [0, 1, 4800, 3 * 4800 + 17, 48_000 * 3600 * 24])
+@pytest.mark.parametrize("live", [0, 1])
+def test_a_stream_that_begins_anywhere(echo, origin, live):
+    x = noise(2, 50_000)
+    with Linked(echo.runtime, x, origin=origin, live=live, blocks="1000,77") as link:
+        code, events = link.ended()
+        assert code == 0, events
+        high = link.high()
+    start = next(one["start"] for one in events if one["event"] == "partial")
+    assert start == (origin if live else origin // 4800 * 4800)
+    assert not high[:, : origin - start].any()
+    assert np.array_equal(high[:, origin - start :], x * gain_of(0))
+
+
+@pytest.mark.skipif(VERSION < (1, 1), reason="streams of this daemon begin at 0")
+def test_chunks_before_the_start_are_not_sent(echo):
+    x = noise(1, 48_000)
+    with Linked(echo.runtime, x, origin=4800, start=9600) as link:
+        assert link.ended()[0] == 0
+        assert np.array_equal(link.high(), x[:, 4800:] * gain_of(0))
 
 
 def test_nothing_at_all_ends_too(echo):

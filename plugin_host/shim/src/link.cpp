@@ -70,7 +70,7 @@ bool read_plan(const Json& json, int sample_rate, Plan& plan) {
     plan.first_end = json.whole_or("first_end_in", 0);
     plan.latency = json.whole_or("latency_samples", -1);
     plan.past = json.whole_or("past_in", 0);
-    return plan.stride > 0 && plan.first_end > 0 && plan.latency >= 0 && plan.past >= 0 &&
+    return plan.stride > 0 && plan.first_end >= 0 && plan.latency >= 0 && plan.past >= 0 &&
            json.whole_or("rate_in", 0) == sample_rate &&
            json.whole_or("rate_out", 0) == sample_rate;
 }
