@@ -92,7 +92,12 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("rate", "num_channels", "blocks"),
-    [(44_100, 1, "1,7,4093"), (48_000, 2, "64,65536,3"), (48_000, 1, "1000000"), (96_000, 2, "577")],
+    [
+        (44_100, 1, "1,7,4093"),
+        (48_000, 2, "64,65536,3"),
+        (48_000, 1, "1000000"),
+        (96_000, 2, "577"),
+    ],
 )
 def test_a_stream_is_what_the_client_gets(echo, rate, num_channels, blocks):
     x = noise(num_channels, 20 * rate + 13, rate)
@@ -179,9 +184,9 @@ def test_a_cancelled_job_is_heard_of_no_more():
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_daemon_that_ends_is_lost_at_once(how):
-    with daemon(engine=f"{ENGINES}:slow", BRIDGE_TEST_STEP_SECONDS=0.5) as one:
+    with daemon(engine=f"{ENGINES}:slow") as one:
         with Linked(one.runtime, noise(2, 480_000)) as link:
-            link.until("accepted")
+            link.until("decided")
             getattr(one, how)()
             code, events = link.ended(timeout=6)
         assert code == 3
@@ -274,6 +279,15 @@ def test_a_connection_file_that_others_may_read(echo, folder):
     assert refused(folder)["code"] == "E_NO_DAEMON"
 
 
+def test_a_daemon_that_hangs():
+    with daemon() as one:
+        os.kill(one.pid(), signal.SIGSTOP)
+        try:
+            assert refused(one.runtime, timeout=300)["code"] == "E_TIMEOUT"
+        finally:
+            os.kill(one.pid(), signal.SIGCONT)
+
+
 def test_a_wrong_key(echo, folder):
     write(folder, json.dumps({**json.loads(echo.connection_file.read_text()), "key": "ab" * 32}))
     assert refused(folder, timeout=500)["code"] == "E_TIMEOUT"
@@ -329,6 +343,45 @@ def test_a_message_that_is_missing_is_a_lost_daemon(folder):
         code, events = link.ended()
         assert code == 3
         assert events[-1]["code"] == "E_SEQUENCE"
+
+
+class Odd(FakeDaemon):
+    """Says it a little differently."""
+
+    def __init__(self, folder: Path, changes: dict[str, Any], **ways: Any) -> None:
+        super().__init__(folder, **ways)
+        self.changes = changes
+
+    def _say(self, session, name, type, meta, audio=(), answers=None):
+        change = self.changes.get(type, {})
+        if type == "decided":
+            meta, change = {**meta, "plan": {**meta["plan"], **change}}, {}
+        super()._say(session, name, "new_in_1_9", {"job": None})
+        super()._say(session, name, type, {**meta, **change}, audio, answers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, ""),
+        ({"progress": {"fraction": 7, "new": [1]}}, ""),
+        ({"granted": {"job": "another"}, "partial": {"job": "another"}}, ""),
+        ({"decided": {"stride_in": 0}}, "E_UNSUPPORTED"),
+        ({"decided": {"past_in": -1}}, "E_UNSUPPORTED"),
+        ({"decided": {"rate_out": 96_000}}, "E_UNSUPPORTED"),
+        ({"partial": {"start": 5}}, "E_PROTOCOL"),
+        ({"partial": {"parts": ["sound"]}}, "E_PROTOCOL"),
+        ({"partial": {"num_channels": 1, "num_samples": 2 * 256}}, "E_PROTOCOL"),
+        ({"partial": {"dtype": "f8", "num_samples": 128}}, "E_PROTOCOL"),
+    ],
+)
+def test_a_daemon_that_is_a_little_odd(folder, changes, code):
+    with Odd(folder, changes) as one:
+        one.connection.write_atomic(folder / "daemon.json")
+        with Linked(folder, noise(2, 2560)) as link:
+            ended, events = link.ended()
+        assert (ended, events[-1].get("code", "")) == (5 if code else 0, code)
+        assert ("cancel" in one.types("control")) == bool(code)
 
 
 # ---- peers that speak something else

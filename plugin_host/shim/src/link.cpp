@@ -14,8 +14,8 @@
 #include "wire.h"
 #include "zmtp.h"
 
-#ifndef AUDIOSR_BRIDGE_VERSION
-#define AUDIOSR_BRIDGE_VERSION "unknown"
+#ifndef AUDIOSR_VERSION
+#define AUDIOSR_VERSION "unknown"
 #endif
 
 namespace audiosr {
@@ -31,6 +31,8 @@ constexpr size_t kConnectionBytes = 64 << 10;
 constexpr int kSchema = 1;
 
 constexpr char kNoDaemon[] = "no daemon is running; start one with `audiosr-bridge daemon start`";
+constexpr char kSilent[] =
+    "the daemon does not answer; see `audiosr-bridge daemon status`, and restart it";
 constexpr char kGone[] = "the daemon went away; start it with `audiosr-bridge daemon start`";
 
 struct Endpoints {
@@ -64,7 +66,11 @@ Failure read_connection(const std::string& folder, Endpoints& endpoints) {
     return {};
 }
 
-// Only what fits a message that was checked: all fields are there.
+Failure unreached(int64_t deadline_ms) {
+    return now_ms() < deadline_ms ? Failure{"E_NO_DAEMON", kNoDaemon}
+                                  : Failure{"E_TIMEOUT", kSilent};
+}
+
 bool read_plan(const Json& json, int sample_rate, Plan& plan) {
     plan.stride = json.whole_or("stride_in", 0);
     plan.first_end = json.whole_or("first_end_in", 0);
@@ -150,13 +156,13 @@ struct Link::Inside {
 Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
                             const std::atomic<bool>& stop) {
     if (!control.socket.open(to.control, deadline_ms, stop)) {
-        return {"E_NO_DAEMON", kNoDaemon};
+        return unreached(deadline_ms);
     }
     const std::string nonce = random_hex();
     Meta hello;
     hello.json("protocol", '[' + std::to_string(kMajor) + ',' + std::to_string(kMinor) + ']')
         .text("client", "plugin")
-        .text("version", AUDIOSR_BRIDGE_VERSION)
+        .text("version", AUDIOSR_VERSION)
         .whole("pid", getpid())
         .text("nonce", nonce)
         .text("key", "local");
@@ -166,8 +172,7 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
     while (true) {
         if (!control.socket.receive(frames)) {
             if (!control.socket.wait(deadline_ms, stop)) {
-                return {"E_TIMEOUT", "the daemon does not answer; see `audiosr-bridge daemon"
-                                     " status`, and restart it"};
+                return {"E_TIMEOUT", kSilent};
             }
         } else if (open_message(to.key, frames, answer) == Opened::good &&
                    answer.session.empty() && answer.meta.text_or("client_nonce", "") == nonce) {
@@ -179,7 +184,7 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
     }
     const Failure failure = begin(to, nonce, answer);
     if (failure.code.empty() && !work.socket.open(to.work, deadline_ms, stop)) {
-        return {"E_NO_DAEMON", kNoDaemon};
+        return unreached(deadline_ms);
     }
     is_up = failure.code.empty();
     return failure;
