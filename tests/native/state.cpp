@@ -101,7 +101,7 @@ void spoilt_texts() {
         State state;
         NEED(!reads(good.substr(0, size), state));
     }
-    for (int i = 0; i < 50000; ++i) {
+    for (int i = 0; i < 15000; ++i) {
         std::string text = good;
         for (uint32_t n = 1 + random_number() % 4; n > 0; --n) {
             const size_t place = random_number() % text.size();
