@@ -125,7 +125,8 @@ std::string last_line(std::string text) {
 
 }  // namespace
 
-bool start_daemon(const std::vector<std::string>& command, int timeout_ms) {
+bool start_daemon(const std::vector<std::string>& command, int timeout_ms,
+                  const std::atomic<bool>* stop) {
     if (command.empty() || command[0].empty() || command[0][0] != '/') return false;
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
@@ -156,7 +157,7 @@ bool start_daemon(const std::vector<std::string>& command, int timeout_ms) {
     std::string text;
     int status = 0;
     while (!ended(child, status)) {
-        if (now_ms() >= deadline) {
+        if ((stop && *stop) || now_ms() >= deadline) {
             ::kill(-child, SIGKILL);
             for (int i = 0; i < 50 && !ended(child, status); ++i) ::poll(nullptr, 0, kLookMs);
             log_line("the daemon was not started in time");
