@@ -53,7 +53,7 @@ from bridge.errors import CancelledError, JobError, WorkerError, code_of
 from bridge.jobs import ANALYSIS
 from bridge.pipe import Buffer, Framer, PipeMessage, pack
 from bridge.protocol import DTYPES
-from bridge.spool import SpoolReader
+from bridge.spool import SpoolReader, StreamReader
 from bridge.worker_engine import (
     ChunkEngine,
     ChunkStream,
@@ -194,6 +194,8 @@ class Job:
         self.want: str = command.get("want", "sound")
         self.start: int = command.get("start") or 0
         self.streams: bool = command.get("stream", False)
+        self.origin: int = command.get("origin") or 0
+        self.live: bool = command.get("live", False)
         region = command.get("region")
         self.region: tuple[int, int] | None = (region[0], region[1]) if region else None
         check_format(self.sample_rate, self.num_channels)
@@ -207,14 +209,14 @@ class Job:
         self.stream: ChunkStream | None = None
         self.compute: CachedCompute | None = None
         self.total_out: int | None = None
-        self.num_chunks = 0  # that came out so far
+        self.first_chunk = self.num_chunks = 0  # number of the first; that came out so far
         self.seconds = 0.0  # spent on it
         self.notes: list[str] = []
         self.cutoff_hz = 0.0
         self.told_at, self.told = -math.inf, -1.0  # the progress: monotonic seconds, fraction
         self.model_sha256 = ""
-        self._pushed = 0
-        self._done = 0  # output samples that came out so far
+        self._pushed = self.origin
+        self._done = 0  # where the next piece begins, in output samples
         self._flushed = False
         self.hits = 0
         self.is_held = False  # a whole result is kept: reference mode
@@ -246,6 +248,13 @@ class Job:
                 )
             self.region = start, min(stop, there)
         return there
+
+    def begin(self, stream: ChunkStream) -> None:
+        """From now on `next` has something to give."""
+        self.stream = stream
+        stride = stream.plan.at(stream.plan.stride, stream.plan.rate_out)
+        self._done = stream.first_out
+        self.first_chunk = stream.first_out // stride
 
     def next(self, received: int, complete: bool) -> Made | Starved | Ended:
         """The next piece; computes a chunk where none is left over."""
@@ -299,7 +308,7 @@ class Job:
     def _cut(self, parts: dict[str, Samples]) -> None:
         """What nobody wants goes; the rest in pieces that a message can hold."""
         first = next(iter(parts.values()))
-        size, chunk = first.shape[1], self.num_chunks
+        size, chunk = first.shape[1], self.first_chunk + self.num_chunks
         hit = self.compute is not None and self.compute.last_cached
         lead = min(size, max(0, self.start - self._done))
         most = max(1, PIECE_BYTES // (first.shape[0] * first.dtype.itemsize))
@@ -313,7 +322,8 @@ class Job:
     def _open(self, source: Mapping[str, Any]) -> Source:
         if source["kind"] == "file":
             return FileSource(source["path"], self.sample_rate, self.num_channels)
-        return SpoolReader(Path(source["path"]), self.num_channels, source.get("dtype", "f4"))
+        kind = StreamReader if source["kind"] == "stream" else SpoolReader
+        return kind(Path(source["path"]), self.num_channels, source.get("dtype", "f4"))
 
     def _check_published(self) -> None:
         if self.region:
@@ -507,6 +517,7 @@ class Worker:
                 "stride_in": plan.at(plan.stride, plan.rate_in),
                 "stride_out": plan.at(plan.stride, plan.rate_out),
                 "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
+                "past_in": plan.at(plan.reach, plan.rate_in),
                 "num_chunks": None if job.num_samples is None else plan.num_chunks(job.num_samples),
                 "num_samples_out": job.total_out,
                 "latency_samples": stream.latency_samples,
@@ -615,9 +626,12 @@ class Worker:
             return np.zeros((piece.shape[0], end - start), np.float32)
 
         job.compute = compute
-        job.stream = engine.open(
-            job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step, wanted
-        )
+        job.begin(
+            engine.open(
+                job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step,
+                wanted, job.origin,
+            )
+        )  # fmt: skip
         if job.num_samples is not None:
             job.total_out = output_length(job.num_samples, job.sample_rate, job.decision.rate_out)
 
@@ -681,6 +695,7 @@ class Worker:
                 "stride_in": round(PUBLISHED_SECONDS * job.sample_rate),
                 "stride_out": stride,
                 "first_end_in": job.source.num_samples,
+                "past_in": job.source.num_samples,
                 "num_chunks": -(-job.total_out // stride),
                 "num_samples_out": job.total_out,
                 "latency_samples": job.source.num_samples,

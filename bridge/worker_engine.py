@@ -46,6 +46,10 @@ class ChunkStream(Protocol):
     @property
     def latency_samples(self) -> int: ...
 
+    @property
+    def first_out(self) -> int:
+        """Output sample that the first piece begins at."""
+
     def push_split(self, samples: Samples) -> Pieces: ...
 
     def flush_split(self) -> Pieces: ...
@@ -96,6 +100,7 @@ class ChunkEngine(Protocol):
         region: tuple[int, int] | None,
         on_step: OnStep,
         compute: Any,
+        origin: int,
     ) -> ChunkStream:
         """As `Engine.open`."""
 
@@ -189,9 +194,10 @@ class RealEngine:
         region: tuple[int, int] | None,
         on_step: OnStep,
         compute: Compute,
+        origin: int = 0,
     ) -> ChunkStream:
         return self._engine(settings).open(
-            sample_rate, num_channels, settings, decision, region, on_step, compute
+            sample_rate, num_channels, settings, decision, region, on_step, compute, origin
         )
 
     def high_band(

@@ -77,9 +77,18 @@ class FakeStream:
     region: tuple[int, int] | None
     on_step: Callable[[], None]
     compute: Any
+    origin: int = 0
     kept: list[Samples] = field(default_factory=list)
-    received: int = 0
-    index: int = 0
+    received: int = field(init=False)
+    index: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.received, self.index = self.origin, self.origin // self.stride
+        self.kept = [np.zeros((self.num_channels, self.origin % self.stride), np.float32)]
+
+    @property
+    def first_out(self) -> int:
+        return self.origin // self.stride * self.stride
 
     @property
     def latency_samples(self) -> int:
@@ -91,12 +100,13 @@ class FakeStream:
 
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
         check_finite(samples, self.received, self.plan.rate_in)
+        self.kept = [one.astype(samples.dtype, copy=False) for one in self.kept]
         self.kept.append(samples.copy())
         self.received += samples.shape[1]
         return self._settle(self.stride)
 
     def flush_split(self) -> Iterator[tuple[Samples, HighBand]]:
-        return self._settle(1)
+        return self._settle(1) if self.received > self.origin else iter(())
 
     def _settle(self, least: int) -> Iterator[tuple[Samples, HighBand]]:
         while self.received - self.index * self.stride >= least:
@@ -182,10 +192,11 @@ class FakeEngine:
         region: tuple[int, int] | None,
         on_step: Callable[[], None],
         compute: Any,
+        origin: int,
     ) -> FakeStream:
         ticks = max(1, round(_number("CHUNK_SECONDS", 0.1) * sample_rate))
         plan = ChunkPlan(sample_rate, sample_rate, sample_rate, ticks, 0, 0, 0)
-        return FakeStream(plan, num_channels, settings, decision, region, on_step, compute)
+        return FakeStream(plan, num_channels, settings, decision, region, on_step, compute, origin)
 
     def high_band(
         self,

@@ -101,7 +101,7 @@ def test_a_reader_sees_a_sound_grow_and_end(tmp_path):
     with Spool(tmp_path, "j", 2) as spool:
         spool.append(x[:, :40], 0)
         reader = SpoolReader(spool.path, 2)  # by the name that it will have
-        with pytest.raises(FileError, match="it has 40"):
+        with pytest.raises(FileError, match="30 to 50"):
             reader.read(30, 50)
         spool.append(x[:, 40:], 40)
         spool.finish()
