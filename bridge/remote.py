@@ -14,7 +14,7 @@ write the file that one would write, byte for byte, and no more is kept than has
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -143,8 +143,16 @@ class RemoteEngine:
         decision: Decision,
         region: tuple[int, int] | None = None,
         on_step: Callable[[], None] = lambda: None,
+        origin: int = 0,
+        start: int = 0,
+        dtype: str = "f8",
     ) -> RemoteParts:
-        """As `Engine.open`; the sound that was just analysed is not sent again."""
+        """As `Engine.open`; the sound that was just analysed is not sent again.
+
+        Args:
+            start: output sample from which on anything is wanted
+            dtype: of the blocks that will be pushed, and of the originals that come back
+        """
         job, analysed, self._analysed = self._job, self._analysed, False
         if job is not None:
             if analysed and (region, settings.as_dict(), decision) == (
@@ -152,7 +160,7 @@ class RemoteEngine:
             ):  # fmt: skip
                 return RemoteParts(job, on_step, sends=False)
             job.close()
-        sound = Sound.stream(sample_rate, num_channels, "f8")
+        sound = Sound.stream(sample_rate, num_channels, dtype, origin)
         self._job = job = self._client.begin(
             sound,
             settings,
@@ -162,6 +170,7 @@ class RemoteEngine:
             decision=decision,
             want="parts",
             hold=True,
+            start=start,
         )
         job.decided(None, on_step)
         self._shas[settings.model] = job.model_sha256
@@ -224,15 +233,23 @@ class RemoteParts:
         self._sound = job.sound
         self._pieces = job.pieces(None, on_step)
         self._kept: deque[Samples] = deque()
-        self._kept_from = 0
-        self._received = 0  # samples in
-        self._given = 0  # samples out
+        self._kept_from = self._received = job.sound.origin  # samples in
+        self._given = self.first_out = job.received_samples  # samples out
+        if not self._resamples and self.first_out < self._kept_from:  # silence comes first
+            silence = self._kept_from - self.first_out
+            self._kept.append(np.zeros((job.sound.num_channels, silence), np.float32))
+            self._kept_from = self.first_out
         self._flushed = False
 
     @property
     def latency_samples(self) -> int:
         """Input samples that must follow a sample before it can settle, at most."""
         return int(self._job.plan["latency_samples"])
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """As `decided` has it."""
+        return self._job.plan
 
     def skip(self) -> tuple[int, int]:
         """As `Stream.skip`, but nothing is left out, for the daemon counts from the start."""
@@ -253,7 +270,7 @@ class RemoteParts:
         self._received += block.shape[1]
         if not self._resamples:
             self._kept.append(block)
-        return self._until(settled(self._job.plan, self._received))
+        return self._until(settled(self._job.plan, self._received, self._sound.live))
 
     def flush_split(self) -> Iterator[tuple[Samples, Samples]]:
         """The rest, likewise; the stream is over."""

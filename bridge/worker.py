@@ -57,6 +57,7 @@ from bridge.spool import SpoolReader, StreamReader
 from bridge.worker_engine import (
     ChunkEngine,
     ChunkStream,
+    LiveStream,
     Pieces,
     RealEngine,
     as_dict,
@@ -206,7 +207,7 @@ class Job:
         self.expected: int | None = command["source"].get("num_samples")
         self.source: Source = self._open(command["source"])
         self.decision: Any = None
-        self.stream: ChunkStream | None = None
+        self.stream: ChunkStream | LiveStream | None = None
         self.compute: CachedCompute | None = None
         self.total_out: int | None = None
         self.first_chunk = self.num_chunks = 0  # number of the first; that came out so far
@@ -215,6 +216,7 @@ class Job:
         self.cutoff_hz = 0.0
         self.told_at, self.told = -math.inf, -1.0  # the progress: monotonic seconds, fraction
         self.model_sha256 = ""
+        self.told_plan: dict[str, Any] = {}
         self._pushed = self.origin
         self._done = 0  # where the next piece begins, in output samples
         self._flushed = False
@@ -249,12 +251,9 @@ class Job:
             self.region = start, min(stop, there)
         return there
 
-    def begin(self, stream: ChunkStream) -> None:
-        """From now on `next` has something to give."""
-        self.stream = stream
-        stride = stream.plan.at(stream.plan.stride, stream.plan.rate_out)
-        self._done = stream.first_out
-        self.first_chunk = stream.first_out // stride
+    def begin(self, stream: ChunkStream | LiveStream, first_out: int, first_chunk: int) -> None:
+        """From now on `next` has something to give, from there on."""
+        self.stream, self._done, self.first_chunk = stream, first_out, first_chunk
 
     def next(self, received: int, complete: bool) -> Made | Starved | Ended:
         """The next piece; computes a chunk where none is left over."""
@@ -278,6 +277,24 @@ class Job:
                 self._parts, self._flushed = self.stream.flush_split(), True
             else:
                 return Starved()
+        return self._pieces.popleft()
+
+    def next_live(self, received: int, complete: bool) -> Made | Starved | Ended:
+        """All that settles by what has come, at once."""
+        assert self.stream is not None
+        if received > self._pushed:
+            parts = list(self.stream.push_split(self.source.read(self._pushed, received)))
+            self._pushed = received
+        elif not complete:
+            return Starved()
+        elif not self._flushed:
+            parts, self._flushed = list(self.stream.flush_split()), True
+        else:
+            return Ended()
+        if not parts:
+            return Starved()
+        original, high = (np.concatenate(one, axis=1) for one in zip(*parts, strict=True))
+        self._take(original, high)
         return self._pieces.popleft()
 
     def hold(self, made: Samples, size: int) -> None:
@@ -504,24 +521,11 @@ class Worker:
             return
         self._decide(job, on_step)
         self._open(job, on_step)
-        stream = job.stream
-        assert stream is not None
-        plan = stream.plan
         self._pipe.send({
             "is": "decided",
             "job": job.id,
             "decision": as_dict(job.decision),
-            "plan": {
-                "rate_in": plan.rate_in,
-                "rate_out": plan.rate_out,
-                "stride_in": plan.at(plan.stride, plan.rate_in),
-                "stride_out": plan.at(plan.stride, plan.rate_out),
-                "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
-                "past_in": plan.at(plan.reach, plan.rate_in),
-                "num_chunks": None if job.num_samples is None else plan.num_chunks(job.num_samples),
-                "num_samples_out": job.total_out,
-                "latency_samples": stream.latency_samples,
-            },
+            "plan": job.told_plan,
             "model_sha256": job.model_sha256,
         })  # fmt: skip
 
@@ -542,7 +546,8 @@ class Worker:
             complete = complete or not job.streams
             if complete:
                 received = job.source.num_samples
-            result = job.next(received, complete)
+            take = job.next_live if job.live else job.next
+            result = take(received, complete)
         if isinstance(result, Starved):
             self._pipe.send({"is": "starved", "job": job.id})
         elif isinstance(result, Ended):
@@ -608,6 +613,9 @@ class Worker:
             job.notes = [job.decision.note]
 
     def _open(self, job: Job, on_step: Callable[[], None]) -> None:
+        if job.live:
+            self._open_live(job)
+            return
         engine, settings = self._engine, job.settings
         compute = cached(
             self._cache,
@@ -626,14 +634,46 @@ class Worker:
             return np.zeros((piece.shape[0], end - start), np.float32)
 
         job.compute = compute
-        job.begin(
-            engine.open(
-                job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step,
-                wanted, job.origin,
-            )
+        stream = engine.open(
+            job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step,
+            wanted, job.origin,
         )  # fmt: skip
         if job.num_samples is not None:
             job.total_out = output_length(job.num_samples, job.sample_rate, job.decision.rate_out)
+        plan = stream.plan
+        count = None if job.num_samples is None else plan.num_chunks(job.num_samples)
+        job.told_plan = {
+            "rate_in": plan.rate_in,
+            "rate_out": plan.rate_out,
+            "stride_in": plan.at(plan.stride, plan.rate_in),
+            "stride_out": plan.at(plan.stride, plan.rate_out),
+            "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
+            "past_in": plan.at(plan.reach, plan.rate_in),
+            "num_chunks": count,
+            "num_samples_out": job.total_out,
+            "latency_samples": stream.latency_samples,
+        }
+        first = stream.first_out
+        job.begin(stream, first, first // plan.at(plan.stride, plan.rate_out))
+
+    def _open_live(self, job: Job) -> None:
+        """A piece of a live stream is what a command makes settle; nothing of it is kept."""
+        rate = job.sample_rate
+        if job.decision.rate_out != rate:
+            raise UsageError(f"a live stream keeps its rate, {rate} Hz; leave the rate at 'auto'")
+        stream = self._engine.open_live(rate, job.num_channels, job.settings, job.origin)
+        job.told_plan = {
+            "rate_in": rate,
+            "rate_out": rate,
+            "stride_in": stream.step_samples,
+            "stride_out": stream.step_samples,
+            "first_end_in": stream.latency_samples,
+            "past_in": stream.past_samples,
+            "num_chunks": None,
+            "num_samples_out": None,
+            "latency_samples": stream.latency_samples,
+        }
+        job.begin(stream, job.origin, 0)
 
     def _blocks(self, job: Job, on_step: Callable[[], None]) -> Iterator[Samples]:
         """The whole sound; between its blocks other jobs have their turn."""

@@ -55,6 +55,27 @@ class ChunkStream(Protocol):
     def flush_split(self) -> Pieces: ...
 
 
+class LiveStream(Protocol):
+    """What it needs of a stream of little latency, which goes in small steps and not in chunks.
+
+    The result at a sample has come when `latency_samples` of the input from there on have.
+    """
+
+    @property
+    def latency_samples(self) -> int: ...
+
+    @property
+    def step_samples(self) -> int: ...
+
+    @property
+    def past_samples(self) -> int:
+        """Input before a sample that the result there depends on."""
+
+    def push_split(self, samples: Samples) -> Pieces: ...
+
+    def flush_split(self) -> Pieces: ...
+
+
 class ChunkEngine(Protocol):
     """What the worker needs of an engine."""
 
@@ -103,6 +124,11 @@ class ChunkEngine(Protocol):
         origin: int,
     ) -> ChunkStream:
         """As `Engine.open`."""
+
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int
+    ) -> LiveStream:
+        """As `Engine.open_live`."""
 
     @property
     def high_band(self) -> Compute:
@@ -199,6 +225,13 @@ class RealEngine:
         return self._engine(settings).open(
             sample_rate, num_channels, settings, decision, region, on_step, compute, origin
         )
+
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int
+    ) -> LiveStream:
+        engine: Any = self._engine(settings)
+        live: LiveStream = engine.open_live(sample_rate, num_channels, settings, origin)
+        return live
 
     def high_band(
         self,

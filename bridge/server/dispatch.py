@@ -27,6 +27,7 @@ GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the wor
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
+LIVE_SECONDS = 2  # of the input of a live job, for one command
 WAITING = 3  # commands the worker may have in all
 
 
@@ -133,7 +134,7 @@ class Dispatch:
                 f"{job.id}.{self._openings}"  # answers to an earlier opening are not mixed up
             )
             self._opened[job.opened] = job
-            job.parked, job.asked_at = False, -1
+            job.parked, job.asked_at = False, job.input_from(job.position)
             job.chunks_done = self._first_chunk(job)
             self._send(self._opening(job))
         if job.state is State.QUEUED:
@@ -141,13 +142,16 @@ class Dispatch:
             self._send({"do": "analyse", "job": job.opened})
             self._work.note(job)
         else:
-            job.asked_at = job.received
+            received = job.received
+            if job.is_live:
+                most = LIVE_SECONDS * job.spec["sample_rate"]
+                received = job.asked_at = min(received, job.asked_at + most)
             self._send(
                 {
                     "do": "next",
                     "job": job.opened,
-                    "received": job.received,
-                    "complete": job.complete,
+                    "received": received,
+                    "complete": job.complete and received == job.received,
                 }
             )
         job.asked += 1

@@ -83,7 +83,7 @@ class Job:
     died_at: int = -1  # that chunk
     parked: bool = False  # the worker said it needs more input
     parked_at: int = 0  # how much there was then
-    asked_at: int = -1  # how much there was at the last command of a live job
+    asked_at: int = 0  # of a live job: how much of its input the worker was told of
 
     decision: dict[str, Any] | None = None
     plan_values: dict[str, Any] | None = None

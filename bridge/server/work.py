@@ -344,6 +344,8 @@ class Work(threading.Thread):
             raise ProtocolError("a whole sound must say how many samples it has")
         if spec["source"] != "stream" and (spec.get("origin") or spec.get("live")):
             raise UsageError("only a stream has an origin or is live; leave both out")
+        if spec.get("live") and (spec.get("decision") or spec.get("region")):
+            raise UsageError("a live stream takes no decision and no region; leave both out")
         instance = self.shared.instances.get(spec.get("instance") or "")
         if instance is not None and instance.owner != session.id:
             raise JobError(f"the instance {instance.name!r} belongs to another client")

@@ -123,6 +123,38 @@ class FakeStream:
             yield piece, high
 
 
+@dataclass
+class FakeLive:
+    """Small steps on an absolute grid, with a little latency; adds what `echo` adds."""
+
+    num_channels: int
+    origin: int
+    gain: np.float32
+    step_samples: int = 64
+    latency_samples: int = 300
+    past_samples: int = 0
+
+    def __post_init__(self) -> None:
+        self._kept = np.zeros((self.num_channels, 0), np.float32)
+        self._received = self._given = self.origin
+
+    def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
+        check_finite(samples, self._received, 48_000)
+        self._kept = np.concatenate([self._kept, samples], axis=1)
+        self._received += samples.shape[1]
+        least = self._received - self.latency_samples
+        return self._give(-(-least // self.step_samples) * self.step_samples)
+
+    def flush_split(self) -> Iterator[tuple[Samples, HighBand]]:
+        return self._give(self._received)
+
+    def _give(self, end: int) -> Iterator[tuple[Samples, HighBand]]:
+        if end > self._given:
+            size, self._given = end - self._given, end
+            piece, self._kept = self._kept[:, :size], self._kept[:, size:]
+            yield piece, piece.astype(np.float32) * self.gain
+
+
 class FakeEngine:
     """See `worker_engine.ChunkEngine`. Subclasses misbehave in `on_chunk`."""
 
@@ -198,6 +230,11 @@ class FakeEngine:
         plan = ChunkPlan(sample_rate, sample_rate, sample_rate, ticks, 0, 0, 0)
         return FakeStream(plan, num_channels, settings, decision, region, on_step, compute, origin)
 
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int
+    ) -> FakeLive:
+        return FakeLive(num_channels, origin, self._gain(settings))
+
     def high_band(
         self,
         model: Any,
@@ -209,8 +246,7 @@ class FakeEngine:
         on_step: Callable[[], None] = lambda: None,
     ) -> HighBand:
         self.on_chunk(index, on_step)
-        gain = gain_of(settings.seed) if self.added else np.float32(0)
-        return piece.astype(np.float32) * gain
+        return piece.astype(np.float32) * self._gain(settings)
 
     def on_block(self, on_step: Callable[[], None]) -> None:
         """Called for each block of an analysis."""
@@ -231,6 +267,9 @@ class FakeEngine:
     ) -> Audio:
         on_stage("cutoff_hz", 4_000.0)
         return Audio(audio.samples[:1].astype(np.float32), 48_000)
+
+    def _gain(self, settings: Settings) -> np.float32:
+        return gain_of(settings.seed) if self.added else np.float32(0)
 
     def _decide(self, sample_rate: int, num_channels: int) -> FakeDecision:
         return FakeDecision(sample_rate, FakeCutoff(sample_rate / 4), (False,) * num_channels)
