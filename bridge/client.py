@@ -31,6 +31,7 @@ from bridge.client_job import Job
 from bridge.errors import (
     NoDaemonError,
 )
+from bridge.jobs import Priority as Priority
 from bridge.jobs import job_id
 from bridge.protocol import Message
 from bridge.remote_stream import RemoteStream
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 CONNECTION_VARIABLE = "AUDIOSR_BRIDGE_CONNECTION"
 
-Priority = Literal["audition", "interactive", "batch"]
 Policy = Literal["cancel", "finish", "hold"]
 Want = Literal["sound", "parts"]
 

@@ -76,6 +76,7 @@ class Job:
         self._credit = CREDIT_BYTES
         self._owed = 0  # bytes of results that were taken and not given back yet
         self._dry_run = self._wants_parts = False
+        self.first_out = 0  # output sample that the result begins at, once it is decided
         self._start = 0  # output sample from which on results are wanted
 
     def __enter__(self) -> Self:
@@ -323,7 +324,8 @@ class Job:
         self.plan, self.model_sha256 = message["plan"], message["model_sha256"]
         self._decision = message["decision"]
         if not self._next_start:
-            self._next_start = max(self._start, first_out(self.plan, self.sound))
+            self.first_out = max(self._start, first_out(self.plan, self.sound))
+            self._next_start = self.first_out
         if self._dry_run:
             self._finish({})
 

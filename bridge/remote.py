@@ -176,6 +176,26 @@ class RemoteEngine:
         self._shas[settings.model] = job.model_sha256
         return RemoteParts(job, on_step, sends=True)
 
+    def open_live(
+        self,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+        origin: int = 0,
+        dtype: str = "f4",
+    ) -> RemoteParts:
+        """As `Engine.open_live`."""
+        if self._job is not None:
+            self._job.close()
+        sound = Sound.stream(sample_rate, num_channels, dtype, origin, live=True)
+        self._job = job = self._client.begin(
+            sound, settings, priority=self._priority, on_disconnect=self._on_disconnect,
+            want="parts", hold=True,
+        )  # fmt: skip
+        job.decided()
+        self._shas[settings.model] = job.model_sha256
+        return RemoteParts(job, lambda: None, sends=True)
+
     def extend(self, audio: Audio, settings: Settings) -> Audio:
         """As `Engine.extend`."""
         return self._client.extend(audio, settings, priority=self._priority)
@@ -234,7 +254,7 @@ class RemoteParts:
         self._pieces = job.pieces(None, on_step)
         self._kept: deque[Samples] = deque()
         self._kept_from = self._received = job.sound.origin  # samples in
-        self._given = self.first_out = job.received_samples  # samples out
+        self._given = self.first_out = job.first_out  # samples out
         if not self._resamples and self.first_out < self._kept_from:  # silence comes first
             silence = self._kept_from - self.first_out
             self._kept.append(np.zeros((job.sound.num_channels, silence), np.float32))
@@ -250,6 +270,10 @@ class RemoteParts:
     def plan(self) -> Mapping[str, Any]:
         """As `decided` has it."""
         return self._job.plan
+
+    @property
+    def model_sha256(self) -> str:
+        return self._job.model_sha256
 
     def skip(self) -> tuple[int, int]:
         """As `Stream.skip`, but nothing is left out, for the daemon counts from the start."""

@@ -60,6 +60,7 @@ from bridge.worker_engine import (
     LiveStream,
     Pieces,
     RealEngine,
+    Sound,
     as_dict,
     free_memory,
     is_broken_device,
@@ -185,7 +186,7 @@ class Ended:
 class Job:
     """One sound on its way through the walk."""
 
-    def __init__(self, command: PipeMessage) -> None:
+    def __init__(self, command: PipeMessage, engine: ChunkEngine) -> None:
         """Raises AudioSRError where the command asks for what cannot be."""
         self.id: str = command["job"]
         self.sample_rate: int = command["sample_rate"]
@@ -206,6 +207,15 @@ class Job:
             self.settings = keep_rate(self.settings)
         self.expected: int | None = command["source"].get("num_samples")
         self.source: Source = self._open(command["source"])
+        self.engine = engine.on_sound(
+            Sound(
+                command["source"].get("dtype", "f8"),
+                None if self.streams else self.source.num_samples,
+                self.region,
+                self.start,
+                command.get("priority", "interactive"),
+            )
+        )
         self.decision: Any = None
         self.stream: ChunkStream | LiveStream | None = None
         self.compute: CachedCompute | None = None
@@ -308,6 +318,7 @@ class Job:
 
     def close(self) -> None:
         self.source.close()
+        self.engine.close()
 
     def _block(self, received: int) -> Samples:
         stop = min(received, self._pushed + BLOCK_SECONDS * self.sample_rate)
@@ -468,7 +479,7 @@ class Worker:
         began = time.monotonic()
         try:
             if do == "open":
-                self._jobs[id] = Job(command)
+                self._jobs[id] = Job(command, self._engine)
                 return
             job = self._jobs.get(id)
             if job is None:
@@ -589,14 +600,14 @@ class Worker:
 
     def _load(self, job: Job) -> None:
         settings = job.settings
-        if not self._engine.is_loaded(settings):
+        if not job.engine.is_loaded(settings):
             self._pipe.send({"is": "loading", "model": settings.model})
-            device = self._engine.load(settings)
+            device = job.engine.load(settings)
             self._pipe.send({"is": "loaded", "model": settings.model, "device": device})
-        job.model_sha256 = self._engine.model_sha256(settings)
+        job.model_sha256 = job.engine.model_sha256(settings)
 
     def _decide(self, job: Job, on_step: Callable[[], None]) -> None:
-        engine = self._engine
+        engine = job.engine
         rate, channels = job.sample_rate, job.num_channels
         if job.sent_decision is not None:
             job.decision = engine.decision(job.sent_decision, rate, channels)
@@ -616,7 +627,7 @@ class Worker:
         if job.live:
             self._open_live(job)
             return
-        engine, settings = self._engine, job.settings
+        engine, settings = job.engine, job.settings
         compute = cached(
             self._cache,
             patient(engine, settings),
@@ -638,6 +649,7 @@ class Worker:
             job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step,
             wanted, job.origin,
         )  # fmt: skip
+        job.model_sha256 = engine.model_sha256(settings)
         if job.num_samples is not None:
             job.total_out = output_length(job.num_samples, job.sample_rate, job.decision.rate_out)
         plan = stream.plan
@@ -661,7 +673,8 @@ class Worker:
         rate = job.sample_rate
         if job.decision.rate_out != rate:
             raise UsageError(f"a live stream keeps its rate, {rate} Hz; leave the rate at 'auto'")
-        stream = self._engine.open_live(rate, job.num_channels, job.settings, job.origin)
+        stream = job.engine.open_live(rate, job.num_channels, job.settings, job.origin)
+        job.model_sha256 = job.engine.model_sha256(job.settings)
         job.told_plan = {
             "rate_in": rate,
             "rate_out": rate,
@@ -715,7 +728,7 @@ class Worker:
     # ---- reference mode
 
     def _tell_published(self, job: Job) -> None:
-        rate = self._engine.sample_rate(job.settings)
+        rate = job.engine.sample_rate(job.settings)
         job.total_out = output_length(job.source.num_samples, job.sample_rate, rate)
         stride = round(PUBLISHED_SECONDS * rate)
         cutoff = {
@@ -749,7 +762,7 @@ class Worker:
             total, on_step = job.check_whole(), self._on_step(job)
             self._load(job)
             samples = job.source.read(0, total).astype(np.float32, copy=False)
-            place = self._engine.place(job.settings)
+            place = job.engine.place(job.settings)
             key = sound_key(samples, job.sample_rate, job.settings, job.model_sha256, place)
 
             def on_stage(name: str, value: Any) -> None:
@@ -761,10 +774,10 @@ class Worker:
             job.hits = 0 if made is None else 1
             if made is None:
                 audio = Audio(samples, job.sample_rate)
-                made = self._engine.extend_as_published(audio, job.settings, on_stage).samples
+                made = job.engine.extend_as_published(audio, job.settings, on_stage).samples
                 self._cache.put(key, made)
             job.total_out = made.shape[1]
-            job.hold(made, round(PUBLISHED_SECONDS * self._engine.sample_rate(job.settings)))
+            job.hold(made, round(PUBLISHED_SECONDS * job.engine.sample_rate(job.settings)))
             job.is_held = True
         return job.pop()
 
@@ -775,7 +788,13 @@ def _named(error: BaseException) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The process: everything is ready within a moment, torch comes with the first job."""
-    options = _options(arguments)
+    options = parser("bridge.worker").parse_args(arguments)
+    torch = "" if options.engine else importlib.metadata.version("torch")  # without importing it
+    run(options, lambda: _engine(options), torch)
+
+
+def run(options: argparse.Namespace, make: Callable[[], ChunkEngine], torch: str = "") -> None:
+    """Work for the daemon at the other end of the pipe, until it goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's affair
     logging.basicConfig(stream=sys.stderr, format="worker: %(message)s")
     pipe, inbox = Pipe(socket.socket(fileno=options.fd)), Inbox()
@@ -789,16 +808,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     threading.Thread(target=read, name="reader", daemon=True).start()
     pipe.send({"is": "started", "pid": os.getpid()})
-    engine = _engine(options)
+    engine = make()
     cache = ChunkCache(options.cache, options.cache_bytes, logging.getLogger(__name__).warning)
-    torch = "" if options.engine else importlib.metadata.version("torch")  # without importing it
     pipe.send({"is": "ready", "pid": os.getpid(), "torch": torch})
     with contextlib.suppress(BrokenPipeError):
         Worker(pipe, inbox, engine, cache).run()
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("bridge.worker")
+def parser(name: str) -> argparse.ArgumentParser:
+    """What every worker is told."""
+    parser = argparse.ArgumentParser(name)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--cache-bytes", type=int, required=True)
@@ -806,7 +825,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--allow-cpu", action="store_true")
     parser.add_argument("--engine", default="", help="module:factory, for tests")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _engine(options: argparse.Namespace) -> ChunkEngine:

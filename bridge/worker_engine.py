@@ -22,6 +22,7 @@ from audiosr_core.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, Samples
 from audiosr_core.chunking import ChunkPlan
 from audiosr_core.errors import DeviceError, SettingsError
 from audiosr_core.settings import Settings
+from bridge.jobs import Priority
 
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision
@@ -76,8 +77,25 @@ class LiveStream(Protocol):
     def flush_split(self) -> Pieces: ...
 
 
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """What is known of a sound before it is opened."""
+
+    dtype: str = "f4"
+    num_samples: int | None = None  # None where nobody knows yet
+    region: tuple[int, int] | None = None
+    start: int = 0  # output sample from which on anything is wanted
+    priority: Priority = "interactive"
+
+
 class ChunkEngine(Protocol):
     """What the worker needs of an engine."""
+
+    def on_sound(self, sound: Sound) -> ChunkEngine:
+        """The engine for this sound alone."""
+
+    def close(self) -> None:
+        """Let go of what is held of the sound."""
 
     def is_loaded(self, settings: Settings) -> bool:
         """Whether `load` would be quick."""
@@ -162,6 +180,13 @@ class RealEngine:
         self._on_cpu: set[str] = set()  # models that had to go there
         self._loaded: set[str] = set()
         self._emptied: set[str] = set()  # models for which all there was to free was freed
+
+    def on_sound(self, sound: Sound) -> RealEngine:
+        """Itself: it holds nothing of a sound."""
+        return self
+
+    def close(self) -> None:
+        """Nothing."""
 
     def is_loaded(self, settings: Settings) -> bool:
         return settings.model in self._loaded

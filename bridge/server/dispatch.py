@@ -71,6 +71,7 @@ class Dispatch:
                     precision=self._options.precision,
                     allow_cpu=self._options.allow_cpu,
                     engine=self._options.engine or "",
+                    upstream=self._options.upstream,
                 )
             )
             self._link.start()
@@ -187,6 +188,7 @@ class Dispatch:
             "stream": job.is_stream,
             "origin": job.input_from(job.position),
             "live": job.is_live,
+            "priority": job.priority,
         }
 
     def _first_chunk(self, job: Job) -> int:

@@ -166,6 +166,12 @@ class FakeEngine:
         self._loaded: set[str] = set()
         self.relieved = 0
 
+    def on_sound(self, sound: Any) -> FakeEngine:
+        return self
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def is_loaded(self, settings: Settings) -> bool:
         return settings.model in self._loaded
 
