@@ -32,7 +32,7 @@ from bridge.worker_engine import HighBand, OnStep, Pieces, Sound, decision_from,
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision
 
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
 PUBLISHED_RATE = 48_000  # of what reference mode gives
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from tests.support.wire import Wire
 pytestmark = pytest.mark.timeout(120)
 
 RATE, CHUNK, HOURS = 48_000, 4_800, 3600 * 48_000
-LISTEN = ("--listen", "tcp://127.0.0.1:0")
 
 
 def noise(seconds: float, seed: int = 0, rate: int = RATE) -> Any:
@@ -45,12 +45,23 @@ def key_of(there: RunningDaemon, name: str = "here") -> Path:
     return path
 
 
+def listening() -> tuple[str, str]:
+    """Three ports that nobody has now: the same ones after a restart."""
+    for port in range(20_000 + os.getpid() % 9_000, 64_000, 3):
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
+            for i in range(3):
+                one = taken.enter_context(socket.socket())
+                one.bind(("127.0.0.1", port + i))
+            return "--listen", f"tcp://127.0.0.1:{port}"
+    raise AssertionError("no three ports are free")
+
+
 @contextlib.contextmanager
 def both(engine: str | None = "echo", **environment: object) -> Iterator[Any]:
     """The daemon that computes, and the one of this machine."""
     name = f"{ENGINES}:{engine}" if engine else None
     with (
-        daemon(*LISTEN, engine=name, **environment) as there,
+        daemon(*listening(), engine=name, **environment) as there,
         daemon("--upstream", str(key_of(there)), engine=None) as here,
     ):
         yield there, here
@@ -171,7 +182,6 @@ def test_a_daemon_that_is_gone_is_an_error_and_is_found_again_when_it_is_back():
             job.result(30)
         with pytest.raises(NoDaemonError, match="cannot be reached"):
             client.extend(Audio(x, RATE), timeout=30)
-        there.flags[1] = tcp.control
         there.start()
         made = client.extend(Audio(x, RATE), timeout=30)
         np.testing.assert_array_equal(made.samples, echo_of(x))

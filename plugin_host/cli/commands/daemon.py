@@ -233,7 +233,7 @@ def daemon_flags(
         "--osc": port,
         "--osc-listen": host,
         "--cache-bytes": None if cache_size is None else num_bytes(cache_size),
-        "--upstream": None if upstream is None else upstream.absolute(),
+        "--upstream": None if upstream is None else os.path.abspath(upstream),
     }
     # NAME=VALUE, for a value may begin with a dash
     flags = [f"{name}={value}" for name, value in given.items() if value is not None]
