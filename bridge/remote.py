@@ -294,7 +294,7 @@ class RemoteParts:
         self._received += block.shape[1]
         if not self._resamples:
             self._kept.append(block)
-        return self._until(settled(self._job.plan, self._received, self._sound.live))
+        return self._until(settled(self._job.plan, self._received))
 
     def flush_split(self) -> Iterator[tuple[Samples, Samples]]:
         """The rest, likewise; the stream is over."""

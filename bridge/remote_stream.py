@@ -95,7 +95,7 @@ class RemoteStream:
         plan = self.job.plan
         if not plan:
             return False
-        return self.job.received_samples >= settled(plan, self._pushed, self.job.sound.live)
+        return self.job.received_samples >= settled(plan, self._pushed)
 
     def _take(self) -> Samples:
         pieces = []
@@ -111,10 +111,8 @@ class RemoteStream:
         return np.concatenate(pieces, axis=1)
 
 
-def settled(plan: Mapping[str, Any], num_samples: int, live: bool = False) -> int:
+def settled(plan: Mapping[str, Any], num_samples: int) -> int:
     """Output samples that a stream has given after this many of the input."""
-    if live:
-        return int(num_samples - plan["latency_samples"])
     stride_in, first_end = plan["stride_in"], plan["first_end_in"]
     chunks = max(0, (num_samples - first_end) // stride_in + 1)
     return int(chunks * plan["stride_out"])

@@ -197,9 +197,7 @@ class UpstreamLive:
 
     def __init__(self, upstream: Upstream, parts: RemoteParts) -> None:
         self._upstream, self._parts = upstream, parts
-        self.latency_samples = parts.latency_samples
-        self.step_samples = int(parts.plan["stride_in"])
-        self.past_samples = int(parts.plan["past_in"])
+        self.plan, self.latency_samples = plan_of(parts.plan), parts.latency_samples
 
     def push_split(self, samples: Samples) -> Pieces:
         with self._upstream.told():

@@ -226,7 +226,6 @@ class Job:
         self.cutoff_hz = 0.0
         self.told_at, self.told = -math.inf, -1.0  # the progress: monotonic seconds, fraction
         self.model_sha256 = ""
-        self.told_plan: dict[str, Any] = {}
         self._pushed = self.origin
         self._done = 0  # where the next piece begins, in output samples
         self._flushed = False
@@ -264,6 +263,22 @@ class Job:
     def begin(self, stream: ChunkStream | LiveStream, first_out: int, first_chunk: int) -> None:
         """From now on `next` has something to give, from there on."""
         self.stream, self._done, self.first_chunk = stream, first_out, first_chunk
+
+    def plan(self) -> dict[str, Any]:
+        """Where its results will come."""
+        assert self.stream is not None
+        plan, total = self.stream.plan, self.num_samples
+        return {
+            "rate_in": plan.rate_in,
+            "rate_out": plan.rate_out,
+            "stride_in": plan.at(plan.stride, plan.rate_in),
+            "stride_out": plan.at(plan.stride, plan.rate_out),
+            "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
+            "past_in": plan.at(plan.reach, plan.rate_in),
+            "num_chunks": None if total is None else plan.num_chunks(total),
+            "num_samples_out": self.total_out,
+            "latency_samples": self.stream.latency_samples,
+        }
 
     def next(self, received: int, complete: bool) -> Made | Starved | Ended:
         """The next piece; computes a chunk where none is left over."""
@@ -536,7 +551,7 @@ class Worker:
             "is": "decided",
             "job": job.id,
             "decision": as_dict(job.decision),
-            "plan": job.told_plan,
+            "plan": job.plan(),
             "model_sha256": job.model_sha256,
         })  # fmt: skip
 
@@ -652,40 +667,17 @@ class Worker:
         job.model_sha256 = engine.model_sha256(settings)
         if job.num_samples is not None:
             job.total_out = output_length(job.num_samples, job.sample_rate, job.decision.rate_out)
-        plan = stream.plan
-        count = None if job.num_samples is None else plan.num_chunks(job.num_samples)
-        job.told_plan = {
-            "rate_in": plan.rate_in,
-            "rate_out": plan.rate_out,
-            "stride_in": plan.at(plan.stride, plan.rate_in),
-            "stride_out": plan.at(plan.stride, plan.rate_out),
-            "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
-            "past_in": plan.at(plan.reach, plan.rate_in),
-            "num_chunks": count,
-            "num_samples_out": job.total_out,
-            "latency_samples": stream.latency_samples,
-        }
         first = stream.first_out
-        job.begin(stream, first, first // plan.at(plan.stride, plan.rate_out))
+        stride = stream.plan.at(stream.plan.stride, stream.plan.rate_out)
+        job.begin(stream, first, first // stride)
 
     def _open_live(self, job: Job) -> None:
         """A piece of a live stream is what a command makes settle; nothing of it is kept."""
-        rate = job.sample_rate
+        rate, engine = job.sample_rate, job.engine
         if job.decision.rate_out != rate:
             raise UsageError(f"a live stream keeps its rate, {rate} Hz; leave the rate at 'auto'")
-        stream = job.engine.open_live(rate, job.num_channels, job.settings, job.origin)
-        job.model_sha256 = job.engine.model_sha256(job.settings)
-        job.told_plan = {
-            "rate_in": rate,
-            "rate_out": rate,
-            "stride_in": stream.step_samples,
-            "stride_out": stream.step_samples,
-            "first_end_in": stream.latency_samples,
-            "past_in": stream.past_samples,
-            "num_chunks": None,
-            "num_samples_out": None,
-            "latency_samples": stream.latency_samples,
-        }
+        stream = engine.open_live(rate, job.num_channels, job.settings, job.origin)
+        job.model_sha256 = engine.model_sha256(job.settings)
         job.begin(stream, job.origin, 0)
 
     def _blocks(self, job: Job, on_step: Callable[[], None]) -> Iterator[Samples]:

@@ -38,8 +38,12 @@ WORKING_BYTES = {"lite": 100 << 20, "audiosr": 1500 << 20}  # docs/performance.m
 GIB = 1 << 30
 
 
-class ChunkStream(Protocol):
-    """What the worker needs of a `Stream`."""
+class LiveStream(Protocol):
+    """What the worker needs of a stream of little latency, whose chunks are small steps.
+
+    It gives what has settled from its origin on. Step k is settled when input has come up to
+    k·stride + latency_samples.
+    """
 
     @property
     def plan(self) -> ChunkPlan: ...
@@ -47,34 +51,17 @@ class ChunkStream(Protocol):
     @property
     def latency_samples(self) -> int: ...
 
+    def push_split(self, samples: Samples) -> Pieces: ...
+
+    def flush_split(self) -> Pieces: ...
+
+
+class ChunkStream(LiveStream, Protocol):
+    """What the worker needs of a `Stream`."""
+
     @property
     def first_out(self) -> int:
         """Output sample that the first piece begins at."""
-
-    def push_split(self, samples: Samples) -> Pieces: ...
-
-    def flush_split(self) -> Pieces: ...
-
-
-class LiveStream(Protocol):
-    """What it needs of a stream of little latency, which goes in small steps and not in chunks.
-
-    The result at a sample has come when `latency_samples` of the input from there on have.
-    """
-
-    @property
-    def latency_samples(self) -> int: ...
-
-    @property
-    def step_samples(self) -> int: ...
-
-    @property
-    def past_samples(self) -> int:
-        """Input before a sample that the result there depends on."""
-
-    def push_split(self, samples: Samples) -> Pieces: ...
-
-    def flush_split(self) -> Pieces: ...
 
 
 @dataclasses.dataclass(frozen=True)

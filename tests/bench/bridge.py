@@ -123,7 +123,7 @@ def block(quick: bool) -> Iterator[Line]:
 
 
 def live(quick: bool) -> Iterator[Line]:
-    """From a block sent to all that it settles; at the pace of the sound, and as fast as it goes."""
+    """From a block sent to all that it settles: at the pace of sound, and without a pause."""
     x, gain = _noise(512), gain_of(0)
     count = 1_000 if quick else 10_000
     with daemon(engine=f"{ENGINES}echo") as running, running.client() as client:

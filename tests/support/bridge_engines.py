@@ -130,20 +130,20 @@ class FakeLive:
     num_channels: int
     origin: int
     gain: np.float32
-    step_samples: int = 64
+    rate: int
     latency_samples: int = 300
-    past_samples: int = 0
 
     def __post_init__(self) -> None:
+        self.plan = ChunkPlan(self.rate, self.rate, self.rate, 64, 0, 0, self.latency_samples - 64)
         self._kept = np.zeros((self.num_channels, 0), np.float32)
         self._received = self._given = self.origin
 
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
-        check_finite(samples, self._received, 48_000)
+        check_finite(samples, self._received, self.rate)
         self._kept = np.concatenate([self._kept, samples], axis=1)
         self._received += samples.shape[1]
-        least = self._received - self.latency_samples
-        return self._give(-(-least // self.step_samples) * self.step_samples)
+        steps = (self._received - self.latency_samples) // self.plan.stride + 1
+        return self._give(steps * self.plan.stride)
 
     def flush_split(self) -> Iterator[tuple[Samples, HighBand]]:
         return self._give(self._received)
@@ -239,7 +239,7 @@ class FakeEngine:
     def open_live(
         self, sample_rate: int, num_channels: int, settings: Settings, origin: int
     ) -> FakeLive:
-        return FakeLive(num_channels, origin, self._gain(settings))
+        return FakeLive(num_channels, origin, self._gain(settings), sample_rate)
 
     def high_band(
         self,
