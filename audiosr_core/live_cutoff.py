@@ -10,11 +10,12 @@ Everything happens at multiples of the hop in absolute time, so the size of bloc
 
 from __future__ import annotations
 
-import dataclasses
+import numpy as np
+import scipy
 
 from audiosr_core.audio import Samples
 from audiosr_core.cutoff import DOUBT, Cutoff, Slices, search_cutoff
-from audiosr_core.spectrum import LongTermSpectrum, SpectrumMeter
+from audiosr_core.spectrum import SpectrumMeter
 
 METER_SECONDS = 2.0
 SEARCH_SECONDS = 0.5
@@ -26,13 +27,14 @@ class CutoffFollower:
     """Takes hops of sound; `cutoff_hz` is where it ends, or None where nothing is missing or known.
 
     Args:
-        base_rate: nothing above half of it is looked at
+        base_rate: at which the sound is looked at; `sample_rate` is a multiple of it
     """
 
     def __init__(self, sample_rate: int, base_rate: int, hop: int, num_channels: int) -> None:
         self.cutoff_hz: float | None = None
-        self._format = sample_rate, num_channels
-        self._base_rate = base_rate
+        self._format = base_rate, num_channels
+        multiple = sample_rate // base_rate
+        self._decimator = Decimator(multiple, num_channels) if multiple > 1 else None
         self._restart = round(METER_SECONDS * sample_rate / hop)
         self._ask = round(SEARCH_SECONDS * sample_rate / hop)
         self._meters = [SpectrumMeter(*self._format)]
@@ -42,11 +44,13 @@ class CutoffFollower:
         """Hop `index` of the sound, [channels, hop]."""
         if index % self._restart == 0:
             self._meters = [self._meters[-1], SpectrumMeter(*self._format)]
+        if self._decimator is not None:
+            samples = self._decimator(samples)
         for meter in self._meters:
             meter.push(samples)
         if self._search is None:
             if index % self._ask == 0:
-                self._search = search_cutoff(self._spectrum())
+                self._search = search_cutoff(self._meters[0].spectrum())
         elif index % SLICE_HOPS == 0:
             try:
                 next(self._search)
@@ -63,14 +67,20 @@ class CutoffFollower:
         elif self.cutoff_hz is None or abs(found.hz / self.cutoff_hz - 1) > SAME:
             self.cutoff_hz = float(round(found.hz))
 
-    def _spectrum(self) -> LongTermSpectrum:
-        """As a sound at the base rate would show it."""
-        whole = self._meters[0].spectrum()
-        bins = slice(0, (len(whole.frequencies) - 1) * self._base_rate // whole.sample_rate + 1)
-        return dataclasses.replace(
-            whole,
-            sample_rate=self._base_rate,
-            frequencies=whole.frequencies[bins],
-            power=whole.power[:, bins],
-            histogram=whole.histogram[bins],
-        )
+
+class Decimator:
+    """Every `factor`-th sample of what lies below the new Nyquist frequency, hop by hop."""
+
+    REACH = 128  # length of the filter in samples of the low rate
+
+    def __init__(self, factor: int, num_channels: int) -> None:
+        self._factor = factor
+        self._taps = scipy.signal.firwin(self.REACH * factor + 1, 1 / factor, window="blackman")
+        self._kept = np.zeros((num_channels, self.REACH * factor), np.float32)
+
+    def __call__(self, samples: Samples) -> Samples:
+        """[channels, any multiple of the factor] → [channels, samples / factor]."""
+        x = np.concatenate([self._kept, samples], axis=1, dtype=np.float32)
+        self._kept = x[:, samples.shape[1] :]
+        y = scipy.signal.upfirdn(self._taps, x, down=self._factor, axis=1)
+        return np.asarray(y[:, self.REACH :][:, : samples.shape[1] // self._factor], np.float32)

@@ -159,8 +159,10 @@ def _linear(linear: nn.Module, norm: nn.LayerNorm | None = None) -> tuple[Array,
 
 def _normal(x: Array, epsilon: float) -> Array:
     """Mean 0, variance 1 in every row."""
-    x = x - x.mean(axis=1, keepdims=True)
-    return np.asarray(x / np.sqrt((x * x).mean(axis=1, keepdims=True) + np.float32(epsilon)))
+    share = np.float32(1 / x.shape[1])  # half the time of `mean`
+    x = x - share * np.add.reduce(x, axis=1, keepdims=True)
+    variance = share * np.add.reduce(x * x, axis=1, keepdims=True)
+    return np.asarray(x / np.sqrt(variance + np.float32(epsilon)))
 
 
 def _gelu(x: Array) -> Any:
