@@ -3,7 +3,7 @@
     hops     |----|----|----|----|----|----|----|----|
     meter A  |===================|===================|     two to four seconds each: the older
     meter B                      |===================|===  one is asked, twice a second
-    search               |.....|        |.....|            in slices, one every other hop
+    search               |.....|        |.....|            in slices, one every third hop
 
 Everything happens at multiples of the hop in absolute time, so the size of blocks has no say.
 """
@@ -19,7 +19,7 @@ from audiosr_core.spectrum import SpectrumMeter
 
 METER_SECONDS = 2.0
 SEARCH_SECONDS = 0.5
-SLICE_HOPS = 2
+SLICE_HOPS = 3
 SAME = 0.03  # of a cutoff: what lies nearer is no other
 
 
