@@ -20,13 +20,14 @@ from audiosr_core.crossfade import weights
 from audiosr_core.decision import ROOM
 from audiosr_core.families.lite import LiteModel
 from audiosr_core.families.lite_live import LOOK_AHEAD, Frame, LiteVoice
-from audiosr_core.model.lite_step import StepWeights
+from audiosr_core.model.lite_step import step_weights
 from audiosr_core.splice import highpass
 
 HighBand = NDArray[np.float32]
 
 FILTER_HOPS = 1  # half of the crossover's filter
 WIDTH_BINS = 16.5  # of the crossover: what a filter of that length can do
+FILL_HOPS = 6  # until windows overlap and the filter is full
 FADE_HOPS = 8
 ALIKE = 0.5  # correlation of the bands above two cutoffs: the same noise, other copies
 
@@ -108,7 +109,7 @@ class Voices:
         self._model, self._base_rate = model, base_rate
         self._multiple, self._num_channels = multiple, num_channels
         self._ceiling_hz = min(base_rate / 2, ceiling_hz)
-        self._weights = StepWeights(model.network, LOOK_AHEAD)
+        self._weights = step_weights(model.network, LOOK_AHEAD)
         self._hop = model.config.hop * multiple
         self._fade = weights(FADE_HOPS * self._hop, ALIKE)
         self._heard: Voice = Rest(num_channels, self._hop)
@@ -117,8 +118,8 @@ class Voices:
 
     @property
     def cutoff_hz(self) -> float | None:
-        """Above it something is generated; None: nothing is."""
-        return self._heard.cutoff_hz
+        """Above it something is generated, or about to be; None: nothing is."""
+        return (self._coming or self._heard).cutoff_hz
 
     def begin(self, cutoff_hz: float) -> None:
         """A cutoff for good, after silence."""
@@ -142,7 +143,7 @@ class Voices:
         if self._coming is None:
             return old
         new = self._coming(now, then)
-        start = (self._age - self._weights.past) * self._hop
+        start = (self._age - self._weights.memory - FILL_HOPS) * self._hop
         self._age += 1
         if start < 0:
             return old

@@ -14,6 +14,7 @@ are two at least, so that one channel gives the bits that it gives beside anothe
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,17 @@ class StepWeights:
             for i, block in enumerate(network.blocks)
             if isinstance(block, Block)
         ]
-        self.past = self.config.num_blocks * (self.config.kernel - 1) + self.config.level_past
+
+    @property
+    def memory(self) -> int:
+        """Frames before the last that steps remember anything of."""
+        return self.config.num_blocks * (self.config.kernel - 1) + self.config.level_past
+
+
+@lru_cache(maxsize=2)
+def step_weights(network: Lite, look_ahead: int) -> StepWeights:
+    """Once for all streams: they are as big as the network."""
+    return StepWeights(network, look_ahead)
 
 
 class LiteStep:
@@ -106,7 +117,7 @@ class LiteStep:
     def settle(self) -> None:
         """Silence for as long as anything is remembered."""
         silence = np.zeros((self.num_channels, self.cut), np.float32)
-        for _ in range(self.weights.past + 1):
+        for _ in range(self.weights.memory + 1):
             self(silence)
 
     def __call__(self, power: Array) -> tuple[Array, Array]:

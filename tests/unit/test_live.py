@@ -81,11 +81,11 @@ def high_of(
     channels=st.integers(1, 2),
     origin=st.integers(0, 2**40),
 )
-@how(max_examples=12, deadline=None)
+@how(max_examples=8, deadline=None)
 def test_the_size_of_blocks_changes_no_bit(
     sizes: list[int], rate: int, channels: int, origin: int
 ) -> None:
-    x = sound(12_000, rate=rate, channels=channels)
+    x = sound(8_000, rate=rate, channels=channels)
     engine = Engine()
     whole = high_of(engine, x, rate=rate, origin=origin)
     original, high = played(engine.open_live(rate, channels, GIVEN, origin), x, sizes)
@@ -94,12 +94,11 @@ def test_the_size_of_blocks_changes_no_bit(
 
 
 def test_nor_does_it_where_the_cutoff_is_followed(engine: Engine) -> None:
-    x = np.concatenate([sound(90_000, 6_000.0), sound(120_000, 11_000.0)], axis=1)
+    x = np.concatenate([sound(60_000, 6_000.0), sound(90_000, 11_000.0)], axis=1)
     whole = high_of(engine, x, FOLLOW)
     assert whole.any()
-    for sizes in ([511, 7], [4_096]):
-        _, high = played(engine.open_live(48_000, 2, FOLLOW), x, sizes)
-        np.testing.assert_array_equal(high, whole)
+    _, high = played(engine.open_live(48_000, 2, FOLLOW), x, [511, 7, 4_096])
+    np.testing.assert_array_equal(high, whole)
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 255, 256, 257, 2_303, 2_304, 4_999])
@@ -152,35 +151,37 @@ def test_frame_by_frame_is_the_network_at_once(engine: Engine) -> None:
 
 
 def test_a_place_is_the_same_wherever_the_stream_began(engine: Engine) -> None:
-    x = sound(80_000)
+    x = sound(36_000)
     whole = high_of(engine, x)
-    for origin in (256, 10_001, 33_333):
+    for origin in (256, 10_001):
         stream = engine.open_live(48_000, 2, GIVEN, origin)
         high = played(stream, x[:, origin:], [4_096])[1]
-        known = slice(origin + stream.plan.past + 256, 79_000)  # hops before the first are silence
-        np.testing.assert_array_equal(high[:, known.start - origin :][:, : 79_000 - known.start],
-                                      whole[:, known])  # fmt: skip
+        known = origin + stream.plan.past + stream.plan.stride  # the first hop is not whole
+        end = 35_000  # the last is faded out in both
+        np.testing.assert_array_equal(high[:, known - origin : end - origin], whole[:, known:end])
 
 
 def test_before_the_origin_there_was_silence(engine: Engine) -> None:
-    x = sound(30_000)
-    late = high_of(engine, x, origin=50_000)
-    early = high_of(engine, np.pad(x, ((0, 0), (50_000, 0))))
-    np.testing.assert_array_equal(late[:, 1_000:], early[:, 51_000:])  # after the fade-in
+    x = sound(10_000)
+    late = high_of(engine, x, origin=20_000)
+    early = high_of(engine, np.pad(x, ((0, 0), (20_000, 0))))
+    np.testing.assert_array_equal(late[:, 1_000:], early[:, 21_000:])  # after the fade-in
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("cutoff_hz", [1_500.0, 4_321.0, 12_000.0, 20_000.0])
-def test_the_low_band_is_the_original(engine: Engine, rate: int, cutoff_hz: float) -> None:
-    x = sound(rate, cutoff_hz, rate)
-    high = high_of(engine, x, Settings(cutoff=cutoff_hz), rate)
+@given(rate=st.sampled_from(RATES), cutoff_hz=st.floats(1_500, 20_000))
+@how(max_examples=10, deadline=None)
+def test_the_low_band_is_the_original(rate: int, cutoff_hz: float) -> None:
+    x = sound(rate // 3, cutoff_hz, rate, channels=1)
+    high = high_of(Engine(), x, Settings(cutoff=cutoff_hz), rate)
     assert high.any()
     edge = cutoff_hz - WIDTH_BINS * 48_000 / 1024
     assert null_residual_db(x.astype(float), x.astype(float) + high, rate, edge) <= -90
 
 
 def test_so_it_is_while_the_cutoff_changes(engine: Engine) -> None:
-    x = np.concatenate([sound(100_000, 7_000.0), sound(150_000, 12_000.0, seed=1)], axis=1)
+    x = np.concatenate(
+        [sound(60_000, 7_000.0, channels=1), sound(90_000, 12_000.0, channels=1)], axis=1
+    )
     high = high_of(engine, x, FOLLOW)
     assert null_residual_db(x.astype(float), x.astype(float) + high, 48_000, 6_000.0) <= -90
 
@@ -214,12 +215,13 @@ def test_mono_stays_mono_and_one_channel_is_as_good_as_two(engine: Engine) -> No
 
 @pytest.mark.parametrize("base", BASE_RATES)
 def test_a_multiple_of_the_rate_gives_the_same_band(engine: Engine, base: int) -> None:
-    x = sound(40_000, rate=base)
-    expected = high_of(engine, x, rate=base)[:, 20_000:38_000]
+    x, below = sound(20_000, rate=base), GIVEN.replace(ceiling_hz=18_000.0)  # clear of Nyquist
+    expected = high_of(engine, x, below, base)[:, 8_000:18_000]
     for multiple in MULTIPLES[1:]:
-        y = high_of(engine, resample(x, base, base * multiple), rate=base * multiple)
-        got = y[:, ::multiple][:, 20_000:38_000]
-        assert np.std(got - expected) < 0.01 * np.std(expected)  # what lies at Nyquist folds
+        y = high_of(engine, resample(x, base, base * multiple), below, base * multiple)
+        got = y[:, ::multiple][:, 8_000:18_000]
+        # the resampler's own error, and Hann side lobes of 18 kHz beyond Nyquist
+        np.testing.assert_allclose(got, expected, atol=2e-4 * np.abs(expected).max())
 
 
 def test_mix_gain_and_ceiling(engine: Engine) -> None:
@@ -235,12 +237,12 @@ def test_mix_gain_and_ceiling(engine: Engine) -> None:
     assert power[:, f > 11_000].sum() < 1e-6 * power.sum()
 
 
-@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000, 192_000])
+@pytest.mark.parametrize("rate", [44_100, 96_000])
 def test_the_cutoff_is_found_and_followed(engine: Engine, rate: int) -> None:
     stream = engine.open_live(rate, 1, FOLLOW)
     found = []
     for edge_hz in (7_000.0, 12_000.0, rate / 2):
-        x = sound(5 * rate, edge_hz, rate, channels=1)
+        x = sound(4 * rate, edge_hz, rate, channels=1)
         for start in range(0, x.shape[1], 4_096):
             for _, high in stream.push_split(x[:, start : start + 4_096]):
                 assert stream.cutoff_hz or found or not high.any()  # nothing before it is known
