@@ -158,9 +158,7 @@ class Voices:
         cut, top = (min(c.num_bins, -int(-hz // bin_hz)) for hz in (cutoff_hz, self._ceiling_hz))
         if self._ceiling_hz >= self._base_rate / 2:
             top = c.num_bins
-        voice = LiteVoice(
-            self._model, self._weights, cut, top, self._multiple, self._num_channels
-        )
+        voice = LiteVoice(self._model, self._weights, cut, top, self._multiple, self._num_channels)
         nyquist = self._base_rate * self._multiple / 2
         crossover = Crossover(
             cutoff_hz / nyquist, WIDTH_BINS * bin_hz / nyquist, self._hop, self._num_channels

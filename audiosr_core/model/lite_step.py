@@ -105,7 +105,9 @@ class LiteStep:
         self.enter_bias = enter_bias + start.numpy()
         self.leave = np.ascontiguousarray(4 * leave[:, cut:])
         self.leave_bias = 4 * leave_bias[cut:]
-        self.edge_to_leave = np.ascontiguousarray(4 * _array(network.edge_to_head.weight).T[:, cut:])
+        self.edge_to_leave = np.ascontiguousarray(
+            4 * _array(network.edge_to_head.weight).T[:, cut:]
+        )
         self.gate, self.gate_bias = gate, gate_bias
         self.epsilon = network.norm.eps
         rows = max(MIN_ROWS, num_channels)

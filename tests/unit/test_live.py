@@ -116,9 +116,7 @@ def test_what_comes_out_is_as_long_as_what_went_in(
 
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("origin", [0, 1_000])
-def test_a_hop_is_settled_as_soon_as_the_plan_says(
-    engine: Engine, rate: int, origin: int
-) -> None:
+def test_a_hop_is_settled_as_soon_as_the_plan_says(engine: Engine, rate: int, origin: int) -> None:
     stream = engine.open_live(rate, 1, GIVEN, origin)
     assert stream.latency_samples <= 0.0525 * rate  # of 100 ms; 512 samples are 12 ms more
     stride = stream.plan.stride
@@ -220,8 +218,7 @@ def test_a_multiple_of_the_rate_gives_the_same_band(engine: Engine, base: int) -
     for multiple in MULTIPLES[1:]:
         y = high_of(engine, resample(x, base, base * multiple), below, base * multiple)
         got = y[:, ::multiple][:, 8_000:18_000]
-        # the resampler's own error, and Hann side lobes of 18 kHz beyond Nyquist
-        np.testing.assert_allclose(got, expected, atol=2e-4 * np.abs(expected).max())
+        assert np.std(got - expected) < 1e-3 * np.std(expected)  # the resampler's own, at the end
 
 
 def test_mix_gain_and_ceiling(engine: Engine) -> None:
@@ -237,17 +234,18 @@ def test_mix_gain_and_ceiling(engine: Engine) -> None:
     assert power[:, f > 11_000].sum() < 1e-6 * power.sum()
 
 
-@pytest.mark.parametrize("rate", [44_100, 96_000])
-def test_the_cutoff_is_found_and_followed(engine: Engine, rate: int) -> None:
+@pytest.mark.parametrize(("rate", "then_hz"), [(44_100, 12_000.0), (96_000, None)])
+def test_the_cutoff_is_found_and_followed(engine: Engine, rate: int, then_hz: float | None) -> None:
     stream = engine.open_live(rate, 1, FOLLOW)
-    found = []
-    for edge_hz in (7_000.0, 12_000.0, rate / 2):
-        x = sound(4 * rate, edge_hz, rate, channels=1)
+    for seconds, edge_hz in ((2, 7_000.0), (4, then_hz)):
+        known = stream.cutoff_hz
+        x = sound(seconds * rate, edge_hz or rate / 2, rate, channels=1)
         for start in range(0, x.shape[1], 4_096):
             for _, high in stream.push_split(x[:, start : start + 4_096]):
-                assert stream.cutoff_hz or found or not high.any()  # nothing before it is known
-        found.append(stream.cutoff_hz)
-    assert found == [pytest.approx(7_000, rel=0.03), pytest.approx(12_000, rel=0.03), None]
+                known = known or stream.cutoff_hz
+                assert known or not high.any()
+        assert stream.cutoff_hz == (edge_hz and pytest.approx(edge_hz, rel=0.03))
+    assert bool(then_hz) == bool(high.any())
 
 
 def test_what_cannot_be_live_is_refused(engine: Engine) -> None:
