@@ -188,9 +188,9 @@ def start_command() -> list[str]:
     """What starts the daemon of this very installation, in whatever environment a host has."""
     environment = {name: os.environ[name] for name in OF_THE_HOST if os.environ.get(name)}
     place = str(Path(__file__).parents[1])
-    if place not in sysconfig.get_paths().values():
-        others = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{place}{os.pathsep}{others}" if others else place
+    others = environment.get("PYTHONPATH", "").split(os.pathsep)
+    if place not in (*sysconfig.get_paths().values(), *others):
+        environment["PYTHONPATH"] = os.pathsep.join([place, *filter(None, others)])
     given = [f"{name}={value}" for name, value in environment.items()]
     python = [sys.executable, "-P", "-m", "plugin_host.cli", "daemon", "start"]
     return ["/usr/bin/env", *given, *python] if given else python

@@ -4,7 +4,8 @@
 ├─ AudioSRBridge.vst3/Contents/<machine>-linux/AudioSRBridge.so
 ├─ audiosr-bridge.lv2/{manifest.ttl, audiosr-bridge.ttl, audiosr-bridge.so}
 ├─ AudioSRBridge.clap
-└─ parameters.json    every knob and port, as the plugin has them
+├─ parameters.json        every knob and port, as the plugin has them
+└─ plain/                 the description of the LV2 for hosts that know no atom ports
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def bundles() -> Path:
     if named:
         raise PluginError(f"{VARIABLE} is {named}, and the plugin's bundles are not there")
     raise PluginError(
-        "this installation has no plugin for DAWs, for there was no C++ compiler when it was made; "
-        "install g++ and then audiosr-bridge anew (pip install --force-reinstall --no-deps)"
+        "this installation has no plugin for DAWs: it could not be built when that was made, most "
+        "likely for want of a C++ compiler; install g++, and then audiosr-bridge anew "
+        "(pip install --force-reinstall --no-deps)"
     )

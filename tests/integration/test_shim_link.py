@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from audiosr_core.settings import Settings
+from bridge.protocol import VERSION
 from tests.support.bridge_engines import gain_of
 from tests.support.daemon import RunningDaemon, daemon
 from tests.support.fake_daemon import FakeDaemon, high_of
@@ -91,7 +92,12 @@ def kinds(events: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("rate", "num_channels", "blocks"),
-    [(44_100, 1, "1,7,4093"), (48_000, 2, "64,65536,3"), (48_000, 1, "1000000"), (96_000, 2, "577")],
+    [
+        (44_100, 1, "1,7,4093"),
+        (48_000, 2, "64,65536,3"),
+        (48_000, 1, "1000000"),
+        (96_000, 2, "577"),
+    ],
 )
 def test_a_stream_is_what_the_client_gets(echo, rate, num_channels, blocks):
     x = noise(num_channels, 20 * rate + 13, rate)
@@ -110,6 +116,29 @@ def test_a_stream_is_what_the_client_gets(echo, rate, num_channels, blocks):
     with echo.client() as client, client.open(rate, num_channels, Settings(seed=7)) as stream:
         theirs = np.concatenate([stream.push(x, wait=None), stream.flush()], axis=1)
     assert np.array_equal(x + high, theirs)
+
+
+@pytest.mark.skipif(VERSION < (1, 1), reason="streams of this daemon begin at 0")
+@pytest.mark.parametrize("origin", [0, 1, 4800, 3 * 4800 + 17, 48_000 * 3600 * 24])
+@pytest.mark.parametrize("live", [0, 1])
+def test_a_stream_that_begins_anywhere(echo, origin, live):
+    x = noise(2, 50_000)
+    with Linked(echo.runtime, x, origin=origin, live=live, blocks="1000,77") as link:
+        code, events = link.ended()
+        assert code == 0, events
+        high = link.high()
+    start = next(one["start"] for one in events if one["event"] == "partial")
+    assert start == (origin if live else origin // 4800 * 4800)
+    assert not high[:, : origin - start].any()
+    assert np.array_equal(high[:, origin - start :], x * gain_of(0))
+
+
+@pytest.mark.skipif(VERSION < (1, 1), reason="streams of this daemon begin at 0")
+def test_chunks_before_the_start_are_not_sent(echo):
+    x = noise(1, 48_000)
+    with Linked(echo.runtime, x, origin=4800, start=9600) as link:
+        assert link.ended()[0] == 0
+        assert np.array_equal(link.high(), x[:, 4800:] * gain_of(0))
 
 
 def test_nothing_at_all_ends_too(echo):
@@ -147,7 +176,7 @@ def test_a_cancelled_job_is_heard_of_no_more():
         with Linked(one.runtime, noise(1, 30_000), jobs=2, cancel=2) as link:
             code, events = link.ended()
             assert code == 0, events
-        names = [told["job"] for told in events]
+        names = [told.get("job") for told in events]
         gone = next(told["job"] for told in events if told["event"] == "accepted")
         told = [i for i, event in enumerate(events) if event["event"] == "partial"]
         assert gone not in names[told[1] + 1 :]
@@ -155,9 +184,9 @@ def test_a_cancelled_job_is_heard_of_no_more():
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_daemon_that_ends_is_lost_at_once(how):
-    with daemon(engine=f"{ENGINES}:slow", BRIDGE_TEST_STEP_SECONDS=0.5) as one:
+    with daemon(engine=f"{ENGINES}:slow") as one:
         with Linked(one.runtime, noise(2, 480_000)) as link:
-            link.until("accepted")
+            link.until("decided")
             getattr(one, how)()
             code, events = link.ended(timeout=6)
         assert code == 3
@@ -250,6 +279,15 @@ def test_a_connection_file_that_others_may_read(echo, folder):
     assert refused(folder)["code"] == "E_NO_DAEMON"
 
 
+def test_a_daemon_that_hangs():
+    with daemon() as one:
+        os.kill(one.pid(), signal.SIGSTOP)
+        try:
+            assert refused(one.runtime, timeout=300)["code"] == "E_TIMEOUT"
+        finally:
+            os.kill(one.pid(), signal.SIGCONT)
+
+
 def test_a_wrong_key(echo, folder):
     write(folder, json.dumps({**json.loads(echo.connection_file.read_text()), "key": "ab" * 32}))
     assert refused(folder, timeout=500)["code"] == "E_TIMEOUT"
@@ -305,6 +343,45 @@ def test_a_message_that_is_missing_is_a_lost_daemon(folder):
         code, events = link.ended()
         assert code == 3
         assert events[-1]["code"] == "E_SEQUENCE"
+
+
+class Odd(FakeDaemon):
+    """Says it a little differently."""
+
+    def __init__(self, folder: Path, changes: dict[str, Any], **ways: Any) -> None:
+        super().__init__(folder, **ways)
+        self.changes = changes
+
+    def _say(self, session, name, type, meta, audio=(), answers=None):
+        change = self.changes.get(type, {})
+        if type == "decided":
+            meta, change = {**meta, "plan": {**meta["plan"], **change}}, {}
+        super()._say(session, name, "new_in_1_9", {"job": None})
+        super()._say(session, name, type, {**meta, **change}, audio, answers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, ""),
+        ({"progress": {"fraction": 7, "new": [1]}}, ""),
+        ({"granted": {"job": "another"}, "partial": {"job": "another"}}, ""),
+        ({"decided": {"stride_in": 0}}, "E_UNSUPPORTED"),
+        ({"decided": {"past_in": -1}}, "E_UNSUPPORTED"),
+        ({"decided": {"rate_out": 96_000}}, "E_UNSUPPORTED"),
+        ({"partial": {"start": 5}}, "E_PROTOCOL"),
+        ({"partial": {"parts": ["sound"]}}, "E_PROTOCOL"),
+        ({"partial": {"num_channels": 1, "num_samples": 2 * 256}}, "E_PROTOCOL"),
+        ({"partial": {"dtype": "f8", "num_samples": 128}}, "E_PROTOCOL"),
+    ],
+)
+def test_a_daemon_that_is_a_little_odd(folder, changes, code):
+    with Odd(folder, changes) as one:
+        one.connection.write_atomic(folder / "daemon.json")
+        with Linked(folder, noise(2, 2560)) as link:
+            ended, events = link.ended()
+        assert (ended, events[-1].get("code", "")) == (5 if code else 0, code)
+        assert ("cancel" in one.types("control")) == bool(code)
 
 
 # ---- peers that speak something else

@@ -12,6 +12,8 @@
 //     timeout                   ms, for the daemon to answer
 //     stop                      1: somebody wants it to stop before it begins
 //     cancel                    partials after which the first job is cancelled
+//     rounds                    so many blocks of `in`, one after the other is back: how long each
+//                               took, in µs
 //
 // 0: every job came to its end; 3: lost; 4: no daemon; 5: a job failed; 6: it hung.
 #include "link.h"
@@ -129,6 +131,35 @@ class Streamer {
         return 6;
     }
 
+    int time_rounds(Link& link) {
+        submit(link);
+        while (link.next(1000).kind != Event::accepted) {
+        }
+        std::vector<const float*> channels;
+        for (int c = 0; c < channels_; ++c) {
+            channels.push_back(sound_.data() + c * size_);
+        }
+        std::string times;
+        for (int64_t round = 0; round < number("rounds", 0); ++round) {
+            timespec began, ended;
+            clock_gettime(CLOCK_MONOTONIC, &began);
+            link.send(jobs_[0].name, round * size_, channels.data(), size_);
+            for (int64_t wanted = size_; wanted > 0;) {
+                const Event event = link.next(1000);
+                wanted -= event.num_samples;
+                if (event.kind == Event::lost || event.kind == Event::error) {
+                    return 5;
+                }
+            }
+            clock_gettime(CLOCK_MONOTONIC, &ended);
+            const double us = 1e6 * static_cast<double>(ended.tv_sec - began.tv_sec) +
+                              1e-3 * static_cast<double>(ended.tv_nsec - began.tv_nsec);
+            times += (times.empty() ? "" : ",") + std::to_string(us);
+        }
+        std::cout << '[' << times << ']' << std::endl;
+        return 0;
+    }
+
   private:
     const int channels_;
     const std::vector<float> sound_;
@@ -227,5 +258,6 @@ int main(int argc, char** argv) {
     }
     std::cout << Meta().text("event", "open").text("version", link.daemon_version()).written()
               << std::endl;
-    return Streamer().run(link);
+    Streamer streamer;
+    return words.count("rounds") ? streamer.time_rounds(link) : streamer.run(link);
 }

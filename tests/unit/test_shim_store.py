@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge import runtime_dir
+from bridge import lifecycle, runtime_dir
 from bridge.cache import ChunkCache
 from bridge.errors import BridgeError
+from plugin_host.plugin_files import start_command
 from tests.support.native import build
 
 pytestmark = [
@@ -228,7 +230,7 @@ text = json.dumps({
     "blocked": int(status["SigBlk"], 16), "ignored": int(status["SigIgn"], 16),
     "open": sorted(int(one) for one in os.listdir("/proc/self/fd")),
     "leads": os.getsid(0) == os.getpid(), "cwd": os.getcwd(), "limits": limits,
-    "policy": os.sched_getscheduler(0), "nice": os.nice(0),
+    "policy": os.sched_getscheduler(0),
     "links": [os.readlink(f"/proc/self/fd/{one}") for one in (0, 1)],
     "environment": dict(os.environ),
 })
@@ -295,6 +297,23 @@ def test_a_command_that_hangs_is_not_waited_for(places, tmp_path):
     )  # fmt: skip
     assert out == "failed\nreaped\n"
     assert time.monotonic() - begun < 25  # not the command's own 60
+
+
+def test_the_command_that_install_writes_starts_a_daemon_that_outlives_us(places, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="asb") as name:  # short, for sockets
+        for part in ("RUNTIME", "CACHE", "STATE", "CONFIG"):
+            monkeypatch.setenv(f"AUDIOSR_BRIDGE_{part}_DIR", f"{name}/{part}")
+        done = subprocess.run(
+            [places, "start_as_a_rough_host", "40000", *start_command(), "--idle-exit", "1m"],
+            capture_output=True, text=True, timeout=50,
+        )  # fmt: skip
+        daemon = lifecycle.find()
+        try:
+            assert done.stdout == "started\nreaped\n", Path(f"{name}/STATE/plugin.log").read_text()
+            assert daemon is not None
+        finally:
+            if daemon is not None:
+                lifecycle.stop(daemon)
 
 
 # ---- the store

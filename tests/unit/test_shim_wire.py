@@ -70,9 +70,7 @@ def test_what_it_sends_are_the_golden_bytes():
 
 def test_what_it_receives_are_the_golden_messages():
     messages = golden(*RECEIVED)
-    answers = ask(
-        *({"do": "open", "key": one["key"], "frames": one["frames"]} for one in messages)
-    )
+    answers = ask(*({"do": "open", "key": one["key"], "frames": one["frames"]} for one in messages))
     for one, answer in zip(messages, answers, strict=True):
         assert answer == {
             "opened": "good", "type": one["type"], "session": one["session"],
@@ -83,9 +81,7 @@ def test_what_it_receives_are_the_golden_messages():
 
 def test_other_messages_count_and_are_not_used():
     messages = [one for one in GOLDEN["messages"] if one["type"] not in RECEIVED]
-    answers = ask(
-        *({"do": "open", "key": one["key"], "frames": one["frames"]} for one in messages)
-    )
+    answers = ask(*({"do": "open", "key": one["key"], "frames": one["frames"]} for one in messages))
     assert {answer["opened"] for answer in answers} == {"unusable"}
 
 
@@ -157,9 +153,7 @@ def test_audio_is_what_was_announced(changes, audio):
     good["parts"] = ["high"]
     frames = framed(Message("partial", meta, () if audio is None else (audio,), SESSION, 1))
     fine = framed(Message("partial", good, (b"\0" * 16,), SESSION, 1))
-    answers = ask(
-        *({"do": "open", "key": KEY.hex(), "frames": one} for one in (frames, fine))
-    )
+    answers = ask(*({"do": "open", "key": KEY.hex(), "frames": one} for one in (frames, fine)))
     assert [one["opened"] for one in answers] == ["unusable", "good"]
 
 
@@ -168,9 +162,7 @@ def test_messages_are_taken_once_and_in_order():
         return framed(Message(type, {"uptime_seconds": 1.0}, (), session, sequence, 0))
 
     def heard(*messages: list[str]) -> Any:
-        return ask(
-            {"do": "session", "key": KEY.hex(), "session": SESSION, "messages": messages}
-        )[0]
+        return ask({"do": "session", "key": KEY.hex(), "session": SESSION, "messages": messages})[0]
 
     assert heard(pong(1), pong(2), pong(3)) == ["good"] * 3
     assert heard(pong(1), pong(1), pong(2)) == ["good", "strange", "good"]
@@ -205,7 +197,8 @@ TEXTS = [
     '{"a":"\\x41"}', '{"a":"\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000"}', '{"a":"\n"}', '{"a":"\t"}',
     '{"a":"\x7f"}', '{"a":"', '{"a":"\\', '{"a":"\\u', '"', '[', '{', '{"a', '{"a"', '{"a":', '[[',
     '\ufeff{}', '{"a":true,"b":false,"c":null}', '{"a":True}', '{"a":nul}', '{"a":[1,[2,{}]]}',
-    '{"":1}', '/**/{}', '{"a":1}//', '{"a":"\\a"}', '{"a" "b"}', '{"a":1 "b":2}', '[1 2]', '{"a":]}',
+    '{"":1}', '/**/{}', '{"a":1}//', '{"a":"\\a"}', '{"a" "b"}', '{"a":1 "b":2}', '[1 2]',
+    '{"a":]}',
 ]  # fmt: skip
 BYTES = [
     b'{"a":"\xff"}', b'{"a":"\xc3"}', b'{"a":"\xc0\xaf"}', b'{"a":"\xed\xa0\x80"}',
@@ -289,9 +282,7 @@ def test_numbers_in_a_host_that_writes_a_comma(tmp_path):
     made = tmp_path / "de_DE.UTF-8"
     subprocess.run([tool, "-i", "de_DE", "-f", "UTF-8", made], check=True, timeout=30)
     text = b'{"a":-1234.5,"b":0.001}'
-    (answer,) = ask(
-        {"do": "json", "text": text.hex()}, LOCPATH=str(tmp_path), LC_ALL="de_DE.UTF-8"
-    )
+    (answer,) = ask({"do": "json", "text": text.hex()}, LOCPATH=str(tmp_path), LC_ALL="de_DE.UTF-8")
     assert answer == text.decode()
 
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <poll.h>
 #include <unistd.h>
+#include <utility>
 
 #include "json.h"
 #include "places.h"
@@ -13,8 +14,8 @@
 #include "wire.h"
 #include "zmtp.h"
 
-#ifndef AUDIOSR_BRIDGE_VERSION
-#define AUDIOSR_BRIDGE_VERSION "unknown"
+#ifndef AUDIOSR_VERSION
+#define AUDIOSR_VERSION "unknown"
 #endif
 
 namespace audiosr {
@@ -30,6 +31,8 @@ constexpr size_t kConnectionBytes = 64 << 10;
 constexpr int kSchema = 1;
 
 constexpr char kNoDaemon[] = "no daemon is running; start one with `audiosr-bridge daemon start`";
+constexpr char kSilent[] =
+    "the daemon does not answer; see `audiosr-bridge daemon status`, and restart it";
 constexpr char kGone[] = "the daemon went away; start it with `audiosr-bridge daemon start`";
 
 struct Endpoints {
@@ -63,13 +66,17 @@ Failure read_connection(const std::string& folder, Endpoints& endpoints) {
     return {};
 }
 
-// Only what fits a message that was checked: all fields are there.
+Failure unreached(int64_t deadline_ms) {
+    return now_ms() < deadline_ms ? Failure{"E_NO_DAEMON", kNoDaemon}
+                                  : Failure{"E_TIMEOUT", kSilent};
+}
+
 bool read_plan(const Json& json, int sample_rate, Plan& plan) {
     plan.stride = json.whole_or("stride_in", 0);
     plan.first_end = json.whole_or("first_end_in", 0);
     plan.latency = json.whole_or("latency_samples", -1);
     plan.past = json.whole_or("past_in", 0);
-    return plan.stride > 0 && plan.first_end > 0 && plan.latency >= 0 && plan.past >= 0 &&
+    return plan.stride > 0 && plan.first_end >= 0 && plan.latency >= 0 && plan.past >= 0 &&
            json.whole_or("rate_in", 0) == sample_rate &&
            json.whole_or("rate_out", 0) == sample_rate;
 }
@@ -105,6 +112,8 @@ struct Link::Inside {
     int64_t minor = 0;
     std::string version;
     int64_t heard_at = 0, ping_at = 0;
+    bool is_up = false;         // from the welcome until it is told that the daemon is lost
+    bool has_new_room = false;  // for input, where there was none
     std::map<std::string, Job> jobs;
     std::list<Event> events;
 
@@ -112,7 +121,10 @@ struct Link::Inside {
 
     Failure greet(const Endpoints& to, int64_t deadline_ms, const std::atomic<bool>& stop);
     Failure begin(const Endpoints& to, const std::string& nonce, const Message& answer);
-    bool is_open() const { return control.socket.is_open() && work.socket.is_open(); }
+    bool is_open() const {
+        return is_up && control.socket.is_open() && work.socket.is_open();
+    }
+    bool is_full() const { return work.socket.unsent() > kMaxUnsentBytes; }
     void hang_up();
     void lose(const std::string& code, const std::string& text, bool retryable);
 
@@ -144,13 +156,13 @@ struct Link::Inside {
 Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
                             const std::atomic<bool>& stop) {
     if (!control.socket.open(to.control, deadline_ms, stop)) {
-        return {"E_NO_DAEMON", kNoDaemon};
+        return unreached(deadline_ms);
     }
     const std::string nonce = random_hex();
     Meta hello;
     hello.json("protocol", '[' + std::to_string(kMajor) + ',' + std::to_string(kMinor) + ']')
         .text("client", "plugin")
-        .text("version", AUDIOSR_BRIDGE_VERSION)
+        .text("version", AUDIOSR_VERSION)
         .whole("pid", getpid())
         .text("nonce", nonce)
         .text("key", "local");
@@ -160,8 +172,7 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
     while (true) {
         if (!control.socket.receive(frames)) {
             if (!control.socket.wait(deadline_ms, stop)) {
-                return {"E_TIMEOUT", "the daemon does not answer; see `audiosr-bridge daemon"
-                                     " status`, and restart it"};
+                return {"E_TIMEOUT", kSilent};
             }
         } else if (open_message(to.key, frames, answer) == Opened::good &&
                    answer.session.empty() && answer.meta.text_or("client_nonce", "") == nonce) {
@@ -173,8 +184,9 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
     }
     const Failure failure = begin(to, nonce, answer);
     if (failure.code.empty() && !work.socket.open(to.work, deadline_ms, stop)) {
-        return {"E_NO_DAEMON", kNoDaemon};
+        return unreached(deadline_ms);
     }
+    is_up = failure.code.empty();
     return failure;
 }
 
@@ -205,6 +217,7 @@ Failure Link::Inside::begin(const Endpoints& to, const std::string& nonce,
 }
 
 void Link::Inside::hang_up() {
+    is_up = false;
     control.socket.close();
     work.socket.close();
     jobs.clear();
@@ -220,12 +233,14 @@ void Link::Inside::lose(const std::string& code, const std::string& text, bool r
 
 // Whether there may be more to take at once.
 bool Link::Inside::pump() {
+    const bool was_full = is_full();
     control.socket.flush();
     work.socket.flush();
+    has_new_room |= was_full && !is_full();
     const bool more_control = take(control);
     const bool more_work = take(work);
     beat();
-    if (events.empty() && !is_open()) {
+    if (events.empty() && is_up && !is_open()) {
         lose("E_NO_DAEMON", kGone, true);
     }
     return more_control || more_work;
@@ -284,6 +299,7 @@ void Link::Inside::on_work(const Message& message) {
     if (message.type == "accepted") {
         on_accepted(job, message);
     } else if (message.type == "granted") {
+        has_new_room |= job.input_credit < kSampleBytes * job.what.num_channels;
         job.input_credit =
             std::min(job.input_credit + message.meta.whole_or("bytes", 0), kMaxCreditBytes);
     } else if (message.type == "decided") {
@@ -493,7 +509,7 @@ bool Link::submit(const Submit& what) {
 int64_t Link::room(const std::string& job) const {
     const auto found = inside_->jobs.find(job);
     if (!is_open() || found == inside_->jobs.end() || !found->second.is_accepted ||
-        found->second.is_complete || inside_->work.socket.unsent() > kMaxUnsentBytes) {
+        found->second.is_complete || inside_->is_full()) {
         return 0;
     }
     return found->second.input_credit / (kSampleBytes * found->second.what.num_channels);
@@ -555,20 +571,21 @@ void Link::cancel(const std::string& name) {
 
 Event Link::next(int timeout_ms) {
     const int64_t deadline_ms = now_ms() + timeout_ms;
-    while (inside_->events.empty()) {
-        if (!is_open()) {
-            return {};
-        }
+    while (inside_->events.empty() && inside_->is_up) {
         const bool more = inside_->pump();
+        const bool has_new_room = std::exchange(inside_->has_new_room, false);
         if (!inside_->events.empty()) {
             break;
         }
-        if (now_ms() >= deadline_ms) {
+        if (has_new_room || now_ms() >= deadline_ms) {
             return {};
         }
         if (!more) {
             inside_->wait(deadline_ms);
         }
+    }
+    if (inside_->events.empty()) {
+        return {};
     }
     Event event = std::move(inside_->events.front());
     inside_->events.pop_front();

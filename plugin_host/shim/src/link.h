@@ -68,7 +68,8 @@ class Link {
     bool end(const std::string& job);     // no more input: the rest comes, then `final`
     void cancel(const std::string& job);  // and forget it: no event of it comes any more
 
-    // The next event, waited for at most so long; also sends pings and gives credit back.
+    // The next event, waited for at most so long, or `none`, also when there is room again for what
+    // could not be sent. It is this that sends pings and gives credit back: call it all along.
     Event next(int timeout_ms);
 
   private:
