@@ -30,12 +30,6 @@ constexpr Cause kCauses[] = {
 
 }  // namespace
 
-int64_t now_ms() {
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
-}
-
 Trouble trouble_of(const std::string& code, const std::string& text) {
     for (const Cause& cause : kCauses)
         if (code == cause.code) return {cause.status, text};

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "clock.h"
 #include "link.h"
 #include "parameters.h"
 #include "places.h"
@@ -96,7 +97,5 @@ class Daemon {
     int64_t next_try_ms_ = 0, next_start_ms_ = 0, given_up_until_ms_ = 0;
     int64_t timeout_ms_;
 };
-
-int64_t now_ms();
 
 }  // namespace audiosr

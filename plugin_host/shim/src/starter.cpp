@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "clock.h"
 #include "file.h"
 #include "places.h"
 
@@ -36,12 +37,6 @@ std::vector<char*> environment() {
     }
     kept.push_back(nullptr);
     return kept;
-}
-
-int64_t now_ms() {
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
 }
 
 // The attributes and actions of a spawn, gone at its end.
