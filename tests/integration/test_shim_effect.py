@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import stat
 import sys
 import threading
@@ -25,9 +26,7 @@ pytestmark = [
     pytest.mark.skipif(platform.system() != "Linux", reason="the plugin is for Linux"),
 ]
 ECHO, COUNTED = f"{ENGINES}:echo", f"{ENGINES}:counted"
-SEED, RENDER_MODE, FAILURE = 4, 6, 7
-AUTO, WAIT, NEVER_WAIT = 0, 1, 2
-WET, CACHED, LATE, NO_DAEMON = 3, 4, 5, 6
+SEED, FAILURE = 4, 7
 each_format = pytest.mark.parametrize("kind", shim.FORMATS)
 
 
@@ -71,7 +70,7 @@ def test_a_host_that_does_not_say_so_is_seen_to_render(echo, tmp_path):
     sound = noise(2, 4 * 48_000)
     out, done = bounce(echo, "clap", sound, tmp_path, offline=0, blocks="8192")
     np.testing.assert_array_equal(out, echo_of(sound))
-    assert done.seen["chunks_wet"] == 9  # an hour is whole chunks; the last of them is begun
+    assert done.seen["chunks_wet"] == 8
 
 
 def test_the_place_in_the_song_is_the_place_in_the_stream(echo, tmp_path):
@@ -86,7 +85,7 @@ def test_what_was_rendered_needs_no_daemon_any_more(echo, tmp_path):
     echo.stop()
     again, done = bounce(echo, "vst3", sound, tmp_path, offline=1, blocks="333")
     np.testing.assert_array_equal(again, first)
-    assert done.seen["state"] == CACHED
+    assert done.seen["state"] == "Wet, from earlier renders"
 
 
 @pytest.mark.parametrize("failure", [0, 1])
@@ -98,7 +97,7 @@ def test_without_a_daemon_a_bounce_is_what_was_asked_for(failure, tmp_path):
             running, "clap", sound, tmp_path, f"set={FAILURE}:{failure}", offline=1
         )
     np.testing.assert_array_equal(out, sound if failure else np.zeros_like(sound))
-    assert done.seen["chunks_failed"] >= 1 and done.seen["state"] == NO_DAEMON
+    assert done.seen["chunks_failed"] >= 1 and "no daemon is running" in done.seen["state"]
 
 
 def test_a_daemon_killed_in_the_middle_leaves_what_is_wet_and_silence(tmp_path):
@@ -169,8 +168,6 @@ def allow_start(running: RunningDaemon, folder: Path) -> None:
 
 def stop_started(running: RunningDaemon) -> None:
     """The daemon that the plugin started is nobody's child here."""
-    import signal
-
     pid = running.connection().pid
     os.kill(pid, signal.SIGTERM)
 
