@@ -143,7 +143,7 @@ struct Link::Inside {
 
     // ---- what goes
 
-    void send_end(Job& job);
+    void send_audio(Job& job, int64_t size, const std::string& audio, bool is_last);
     void give_back(const Event& event);
     void give_up(const std::string& job, const char* code, const char* text);
     void fail(const std::string& job, const std::string& code, const std::string& text,
@@ -340,8 +340,8 @@ void Link::Inside::on_accepted(Job& job, const Message& message) {
     job.next_in = received;
     job.input_credit = std::min(message.meta.whole_or("credit_bytes", 0), kMaxCreditBytes);
     add(Event::accepted, job.what.job).start = received;
-    if (job.is_ending) {
-        send_end(job);
+    if (job.is_ending && !job.is_complete) {
+        send_audio(job, 0, "", true);
     }
 }
 
@@ -383,18 +383,18 @@ void Link::Inside::wait(int64_t deadline_ms) {
 
 // ---- what goes
 
-void Link::Inside::send_end(Job& job) {
-    job.is_complete = true;
-    const std::string nothing;
-    work.send("audio",
-              Meta()
-                  .text("job", job.what.job)
-                  .whole("start", job.next_in)
-                  .whole("num_channels", job.what.num_channels)
-                  .whole("num_samples", 0)
-                  .text("dtype", "f4")
-                  .flag("last", true),
-              &nothing);
+void Link::Inside::send_audio(Job& job, int64_t size, const std::string& audio, bool is_last) {
+    Meta meta;
+    meta.text("job", job.what.job)
+        .whole("start", job.next_in)
+        .whole("num_channels", job.what.num_channels)
+        .whole("num_samples", size)
+        .text("dtype", "f4")
+        .flag("last", is_last);
+    work.send("audio", meta, &audio);
+    job.input_credit -= static_cast<int64_t>(audio.size());
+    job.next_in += size;
+    job.is_complete = is_last;
 }
 
 void Link::Inside::give_back(const Event& event) {
@@ -533,17 +533,7 @@ int64_t Link::send(const std::string& name, int64_t start, const float* const* s
             audio.append(reinterpret_cast<const char*>(samples[channel] + taken),
                          static_cast<size_t>(size * kSampleBytes));
         }
-        inside_->work.send("audio",
-                           Meta()
-                               .text("job", name)
-                               .whole("start", job.next_in)
-                               .whole("num_channels", job.what.num_channels)
-                               .whole("num_samples", size)
-                               .text("dtype", "f4")
-                               .flag("last", false),
-                           &audio);
-        job.input_credit -= size * sample_bytes;
-        job.next_in += size;
+        inside_->send_audio(job, size, audio, false);
         taken += size;
     }
     return taken;
@@ -556,7 +546,7 @@ bool Link::end(const std::string& name) {
     }
     Inside::Job& job = found->second;
     if (job.is_accepted && !job.is_complete) {
-        inside_->send_end(job);
+        inside_->send_audio(job, 0, "", true);
     }
     job.is_ending = true;
     return is_open();
