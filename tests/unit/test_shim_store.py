@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge import runtime_dir
+from bridge import lifecycle, runtime_dir
 from bridge.cache import ChunkCache
 from bridge.errors import BridgeError
+from plugin_host.plugin_files import start_command
 from tests.support.native import build
 
 pytestmark = [
@@ -183,7 +185,9 @@ def test_the_log_holds_a_few_lines_a_second_and_nothing_but_lines(places, tmp_pa
     assert 1 <= len(lines) <= 10  # five a second, and a second may begin meanwhile
     assert all("one two [2Jxxx" in line and len(line) < 1200 for line in lines)
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    )
 
 
 def test_a_full_log_becomes_the_older_one(places, tmp_path):
@@ -204,7 +208,13 @@ def test_nothing_is_logged_through_a_link_or_into_an_open_folder(places, tmp_pat
     assert foreign.read_text() == ""
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
-    for state in (tmp_path / "open", tmp_path / "foreign", "/proc/nowhere", "relative", "/dev/full"):
+    for state in (
+        tmp_path / "open",
+        tmp_path / "foreign",
+        "/proc/nowhere",
+        "relative",
+        "/dev/full",
+    ):
         said(places, "log", "new", 1, AUDIOSR_BRIDGE_STATE_DIR=str(state))
     assert list((tmp_path / "open").iterdir()) == []
 
@@ -220,7 +230,7 @@ text = json.dumps({
     "blocked": int(status["SigBlk"], 16), "ignored": int(status["SigIgn"], 16),
     "open": sorted(int(one) for one in os.listdir("/proc/self/fd")),
     "leads": os.getsid(0) == os.getpid(), "cwd": os.getcwd(), "limits": limits,
-    "policy": os.sched_getscheduler(0), "nice": os.nice(0),
+    "policy": os.sched_getscheduler(0),
     "links": [os.readlink(f"/proc/self/fd/{one}") for one in (0, 1)],
     "environment": dict(os.environ),
 })
@@ -287,6 +297,23 @@ def test_a_command_that_hangs_is_not_waited_for(places, tmp_path):
     )  # fmt: skip
     assert out == "failed\nreaped\n"
     assert time.monotonic() - begun < 25  # not the command's own 60
+
+
+def test_the_command_that_install_writes_starts_a_daemon_that_outlives_us(places, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="asb") as name:  # short, for sockets
+        for part in ("RUNTIME", "CACHE", "STATE", "CONFIG"):
+            monkeypatch.setenv(f"AUDIOSR_BRIDGE_{part}_DIR", f"{name}/{part}")
+        done = subprocess.run(
+            [places, "start_as_a_rough_host", "40000", *start_command(), "--idle-exit", "1m"],
+            capture_output=True, text=True, timeout=50,
+        )  # fmt: skip
+        daemon = lifecycle.find()
+        try:
+            assert done.stdout == "started\nreaped\n", Path(f"{name}/STATE/plugin.log").read_text()
+            assert daemon is not None
+        finally:
+            if daemon is not None:
+                lifecycle.stop(daemon)
 
 
 # ---- the store

@@ -172,11 +172,7 @@ void rotate(int folder, int file) {
         ::renameat(folder, "plugin.log", folder, "plugin.log.1");
 }
 
-}  // namespace
-
-void log_line(const std::string& text) {
-    int left_out;
-    if (!may_log(left_out)) return;
+void append(const std::string& text, int left_out) {
     const Descriptor folder = open_private_folder(state_folder(), true);
     if (!folder) return;
     Descriptor file = open_log(folder.get());
@@ -187,6 +183,17 @@ void log_line(const std::string& text) {
     }
     const std::string line = line_of(text, left_out);
     if (file) write_whole(file.get(), line.data(), line.size());
+}
+
+}  // namespace
+
+void log_line(const std::string& text) {
+    int left_out;
+    if (!may_log(left_out)) return;
+    try {
+        append(text, left_out);
+    } catch (...) {  // no memory for a line
+    }
 }
 
 }  // namespace audiosr

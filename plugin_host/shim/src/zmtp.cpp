@@ -33,12 +33,6 @@ bool begins_with(std::string_view text, std::string_view beginning) {
 
 }  // namespace
 
-int64_t now_ms() {
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return int64_t(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
-}
-
 bool Zmtp::open(const std::string& endpoint, int64_t deadline_ms, const std::atomic<bool>& stop) {
     constexpr std::string_view scheme("ipc://");
     close();

@@ -12,11 +12,11 @@
 #include <string_view>
 #include <vector>
 
+#include "clock.h"
+
 namespace audiosr {
 
 using Frames = std::vector<std::string>;
-
-int64_t now_ms();  // monotonic
 
 class Zmtp {
   public:
