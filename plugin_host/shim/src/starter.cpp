@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "clock.h"
 #include "file.h"
 #include "places.h"
 
@@ -36,12 +37,6 @@ std::vector<char*> environment() {
     }
     kept.push_back(nullptr);
     return kept;
-}
-
-int64_t now_ms() {
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
 }
 
 // The attributes and actions of a spawn, gone at its end.
@@ -125,7 +120,8 @@ std::string last_line(std::string text) {
 
 }  // namespace
 
-bool start_daemon(const std::vector<std::string>& command, int timeout_ms) {
+bool start_daemon(const std::vector<std::string>& command, int timeout_ms,
+                  const std::atomic<bool>* stop) {
     if (command.empty() || command[0].empty() || command[0][0] != '/') return false;
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return false;
@@ -156,7 +152,7 @@ bool start_daemon(const std::vector<std::string>& command, int timeout_ms) {
     std::string text;
     int status = 0;
     while (!ended(child, status)) {
-        if (now_ms() >= deadline) {
+        if ((stop && *stop) || now_ms() >= deadline) {
             ::kill(-child, SIGKILL);
             for (int i = 0; i < 50 && !ended(child, status); ++i) ::poll(nullptr, 0, kLookMs);
             log_line("the daemon was not started in time");
