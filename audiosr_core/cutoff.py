@@ -18,8 +18,9 @@ errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import scipy  # its parts are loaded when first used: a client needs none of them
@@ -51,6 +52,10 @@ SHARES = (0.15, 0.02)  # of the active frames: what counts as content, and what 
 EVIDENCE_NEEDED = -0.3  # below 0: a lost job is as bad as a false edge of low confidence
 EVIDENCE = (0.75, 1.2, 2.0, 0.09, 0.5, 0.47, -0.9, -1.09, -0.11)
 CONFIDENCE = (-0.42, 1.14, 0.38, -0.24, -0.26, -0.39)
+
+T = TypeVar("T")
+Slices = Generator[None, None, T]
+"""A search that stops every few milliseconds, for those who cannot wait for all of it at once."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ def cutoff_of(samples: Samples, sample_rate: int) -> Cutoff:
 
 def find_cutoff(spectrum: LongTermSpectrum) -> Cutoff:
     """Decide where the original ends; also for the spectrum of a few seconds."""
+    return _at_once(search_cutoff(spectrum))
+
+
+def search_cutoff(spectrum: LongTermSpectrum) -> Slices[Cutoff]:
+    """`find_cutoff` in slices."""
     nyquist = spectrum.sample_rate / 2
     if spectrum.silent:
         return Cutoff(nyquist, 0.0, True, "silence")
@@ -91,8 +101,11 @@ def find_cutoff(spectrum: LongTermSpectrum) -> Cutoff:
         return Cutoff(nyquist, 0.0, True, "nothing above the floor")
     if spectrum.low_only.all():
         return Cutoff(nyquist, 0.0, True, f"nothing above {LOW_ONLY_HZ:g} Hz")
-    edges = [find_edge(spectrum, share) for share in SHARES]
-    found = [edge for edge in edges if edge is not None]
+    found = []
+    for share in SHARES:
+        edge = yield from _search_edge(spectrum, share)
+        if edge is not None:
+            found.append(edge)
     best = max(found, key=evidence, default=None)
     if best is None or evidence(best) <= EVIDENCE_NEEDED:
         doubt = _probability(evidence(best)) if best else 0.0
@@ -228,9 +241,23 @@ def _band_end(spectrum: LongTermSpectrum) -> float:
 
 def find_edge(spectrum: LongTermSpectrum, share: float) -> Edge | None:
     """The best edge in the levels that this share of the active frames reaches."""
+    return _at_once(_search_edge(spectrum, share))
+
+
+def _search_edge(spectrum: LongTermSpectrum, share: float) -> Slices[Edge | None]:
     octave, level = _log_levels(spectrum, share)
+    yield
     place, score = _scan(octave, level)
-    return _fit(octave, level, place, score)
+    return (yield from _fit(octave, level, place, score))
+
+
+def _at_once(search: Slices[T]) -> T:
+    while True:
+        try:
+            next(search)
+        except StopIteration as done:
+            found: T = done.value
+            return found
 
 
 def _log_levels(
@@ -278,7 +305,7 @@ def _scan(octave: NDArray[np.float64], level: NDArray[np.float64]) -> tuple[floa
 
 def _fit(
     octave: NDArray[np.float64], level: NDArray[np.float64], place: float, score: float
-) -> Edge | None:
+) -> Slices[Edge | None]:
     """Fit trend · low-pass + floor around a place; None where there is nothing to fit.
 
     First over the whole skirt, which finds the filter; then only over its first KNEE_DB, which
@@ -304,7 +331,7 @@ def _fit(
             floor = max(floor, corner - knee)
             y = np.maximum(y, corner - knee)
             starts = [[corner, b, 0.0, log_order + more, floor] for more in (0.0, 1.5)]
-        best = _least_squares(x, y, starts)
+        best = yield from _least_squares(x, y, starts)
         place += best[2]
     assert best is not None
     _, b, x0, log_order, _ = best
@@ -351,7 +378,7 @@ def _jacobian(p: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.floa
 
 def _least_squares(
     x: NDArray[np.float64], y: NDArray[np.float64], starts: list[list[float]]
-) -> list[float]:
+) -> Slices[list[float]]:
     """The model's parameters that fit y best, from any of these starts."""
     weight = np.where(x < -0.75, 0.4, 1.0)
     lower = [-250.0, -TREND_LIMIT, -0.7, 0.0, -260.0]
@@ -377,4 +404,5 @@ def _least_squares(
         )
         if fit.cost < cost:
             best, cost = [float(v) for v in fit.x], float(fit.cost)
+        yield
     return best

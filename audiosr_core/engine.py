@@ -20,7 +20,9 @@ from audiosr_core.cutoff import Cutoff, find_cutoff, second_look
 from audiosr_core.decision import Decision, decide
 from audiosr_core.errors import UsageError
 from audiosr_core.families import Model
+from audiosr_core.families.lite import LiteModel
 from audiosr_core.gain_law import measure_gain_law
+from audiosr_core.live import LiveStream
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
@@ -191,6 +193,28 @@ class Engine:
         return Stream(
             model, sample_rate, num_channels, settings, decision, region, on_step, compute, origin
         )
+
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int = 0
+    ) -> LiveStream:
+        """A stream with as little latency as can be, at the rate of the sound.
+
+        Args:
+            origin: absolute time of the first sample that will be pushed
+
+        Raises:
+            UsageError: a model, mode or rate that cannot be live
+        """
+        _check_mode(settings)
+        model = self.model(settings)
+        if not isinstance(model, LiteModel):
+            raise UsageError(f"only lite can extend live, got model {settings.model!r}")
+        if settings.rate not in ("auto", "keep", sample_rate):
+            raise UsageError(
+                f"a live stream keeps its rate of {sample_rate} Hz, but rate {settings.rate} was"
+                " asked for; leave it out"
+            )
+        return LiveStream(model, sample_rate, num_channels, settings, origin)
 
     def extend(self, audio: Audio, settings: Settings) -> Audio:
         """A file is a stream of one block. In reference mode, see `extend_as_published`."""

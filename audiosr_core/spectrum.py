@@ -76,7 +76,7 @@ class LongTermSpectrum:
 
 def _rank_db(histogram: NDArray[np.integer], rank: int) -> NDArray[np.float64]:
     """The rank-th largest level of each row, dB, spread evenly inside its step."""
-    from_top = np.cumsum(histogram[:, ::-1], axis=1)
+    from_top = np.cumsum(histogram[:, ::-1], axis=1, dtype=np.int32)  # a third of the time of int64
     found = np.minimum((from_top < rank).sum(axis=1), histogram.shape[1] - 1)
     row = np.arange(histogram.shape[0])
     here = np.maximum(histogram[:, ::-1][row, found], 1)

@@ -53,18 +53,18 @@ def bandpass(
     """Taps: stop below the crossover, pass from the cutoff to the ceiling. Odd, symmetric."""
     nyquist = sample_rate / 2
     width = width_hz(cutoff_hz, transition)
-    taps = _highpass(half_length(width, sample_rate), (cutoff_hz - width / 2) / nyquist)
+    taps = highpass(half_length(width, sample_rate), (cutoff_hz - width / 2) / nyquist)
     if ceiling_hz + CEILING_WIDTH_HZ / 2 >= nyquist:
         return taps
     half = half_length(CEILING_WIDTH_HZ, sample_rate)
     edge = max(ceiling_hz - CEILING_WIDTH_HZ / 2, cutoff_hz)
-    lowpass = -_highpass(half, edge / nyquist)
+    lowpass = -highpass(half, edge / nyquist)
     lowpass[half] += 1.0
     return np.asarray(scipy.signal.fftconvolve(taps, lowpass))
 
 
-def _highpass(half: int, edge: float) -> NDArray[np.float64]:
-    """Windowed sinc; `edge` (−6 dB) as a fraction of Nyquist."""
+def highpass(half: int, edge: float) -> NDArray[np.float64]:
+    """Windowed sinc of 2·half + 1 taps; `edge` (−6 dB) as a fraction of Nyquist."""
     n = np.arange(-half, half + 1)
     lowpass = edge * np.sinc(edge * n) * np.kaiser(2 * half + 1, scipy.signal.kaiser_beta(STOP_DB))
     lowpass /= lowpass.sum()

@@ -1,0 +1,1 @@
+"""What goes into a DAW, and what it asks of us there."""
