@@ -261,6 +261,29 @@ def test_a_live_stream_gives_what_its_blocks_settle(echoing, origin):
         np.testing.assert_array_equal(rest, x[:, got:] * gain_of(9))
 
 
+@pytest.mark.parametrize("cutoff", [3_000, "auto"])
+def test_a_live_stream_is_the_one_of_the_engine(real, cutoff):
+    from audiosr_core.engine import Engine
+
+    x, settings = noise(2 * RATE, seed=8), Settings(cutoff=cutoff, seed=3)
+    local = Engine().open_live(RATE, 2, settings, HOURS)
+    high = np.concatenate([h for _, h in [*local.push_split(x), *local.flush_split()]], axis=1)
+    with real.client() as client, client.open(RATE, 2, settings, live=True, origin=HOURS) as stream:
+        assert stream.latency_samples == local.latency_samples
+        got = [stream.push(x[:, i : i + 512], wait=None) for i in range(0, x.shape[1], 512)]
+        made = np.concatenate([*got, stream.flush()], axis=1)
+    assert high.any() or cutoff == "auto"
+    np.testing.assert_array_equal(made, np.where(high == 0, x, x + high))
+
+
+def test_what_cannot_be_live_is_said(real):
+    with Wire(real.connection()) as wire:
+        for i, settings in enumerate([{"rate": 96_000}, {"mode": "reference"}]):
+            wire.submit(f"no-{i}", source="stream", live=True, settings=settings)
+            wire.audio(f"no-{i}", noise(5_000))
+            assert wire.until("error")["code"] == "E_USAGE", settings
+
+
 def test_a_live_stream_waits_for_no_chunk_of_another(tmp_path):
     with (
         daemon(engine=engine("stuck"), BRIDGE_TEST_AT=0) as running,
