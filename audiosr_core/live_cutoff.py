@@ -1,4 +1,4 @@
-"""The cutoff of what has just been heard: measured all along, little by little, never looking ahead.
+"""The cutoff of what was just heard: measured all along, in slices, from the past alone.
 
     hops     |----|----|----|----|----|----|----|----|
     meter A  |===================|===================|     two to four seconds each: the older
