@@ -99,8 +99,10 @@ class LiteStep:
         enter, enter_bias = _linear(network.input)
         leave, leave_bias = _linear(network.head, network.norm)
         gate, gate_bias = _linear(network.gate, network.norm)
-        self.to_edge = np.ascontiguousarray(to_edge.numpy()) / np.float32(4)
-        self.enter = enter[:cut] / np.float32(4) + self.to_edge @ _array(network.edge.weight).T
+        quarter = np.float32(1 / 4)
+        self.to_edge: Array = np.ascontiguousarray(quarter * to_edge.numpy())
+        to_edge_to_enter = _product(self.to_edge, _array(network.edge.weight).T)
+        self.enter: Array = quarter * enter[:cut] + to_edge_to_enter
         self.enter_bias = enter_bias + start.numpy()
         self.leave = np.ascontiguousarray(4 * leave[:, cut:])
         self.leave_bias = 4 * leave_bias[cut:]
