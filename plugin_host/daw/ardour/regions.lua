@@ -6,6 +6,8 @@
 
 local regions = {}
 
+regions.INTERRUPTED = "interrupted"
+
 local BLOCK = 8192 -- samples read at once
 local POLL_MICROSECONDS = 50000
 local SUPERCLOCK = 282240000 -- Ardour's ticks a second
@@ -74,7 +76,7 @@ function regions.run(words, folder, tick)
     end
     ARDOUR.LuaAPI.usleep(POLL_MICROSECONDS)
   end
-  if asked then error("interrupted", 0) end
+  if asked then error(regions.INTERRUPTED, 0) end
   if tonumber(read(path("code"))) ~= 0 then
     local said = read(path("stderr"))
     error(said:match("error: ([^\n]*)") or said:match("([^\n]+)\n*$") or "no reason given", 0)
@@ -82,22 +84,28 @@ function regions.run(words, folder, tick)
   return read(path("stdout"))
 end
 
--- Extends a region's samples. Returns the file with the result, and its name.
+-- Extends a region's samples. Returns the file with the result, and its name; nil where nothing is
+-- missing. The folder is made.
 function regions.extended(region, sample_rate, command, folder, tick)
-  local audio = region:to_audioregion()
+  os.execute("mkdir -p " .. quoted(folder))
   local source = folder .. "/in.wav"
-  regions.write_wav(source, audio:to_readable(), sample_rate)
+  regions.write_wav(source, region:to_audioregion():to_readable(), sample_rate)
   local words = { table.unpack(command) }
   for _, word in ipairs { "extend", source, "-o", folder .. "/out.wav", "--json", "--quiet" } do
     words[#words + 1] = word
   end
   local report = regions.run(words, folder, tick)
   os.remove(source)
+  if report:match('"extended": *false') then return nil end
   local name = string.format("%s (%s, seed %s)", region:name(),
-    report:match('"model": *"([^"]*)"') or "extended", report:match('"seed": *(%d+)') or "0")
-  local named = folder .. "/" .. string.gsub(name, '[/\\:*?"<>|]', "_") .. ".wav"
-  assert(os.rename(folder .. "/out.wav", named))
-  return named, name
+    report:match('"model": *"([^"]*)"'), report:match('"seed": *(%d+)'))
+  local path = folder .. "/" .. string.gsub(name, '[/\\:*?"<>|]', "_") .. ".wav"
+  assert(os.rename(folder .. "/out.wav", path))
+  return path, name
+end
+
+function regions.remove_folder(folder)
+  os.execute("rm -rf " .. quoted(folder))
 end
 
 -- The shape and length of a region's fades, which Lua can set but not get: from a snapshot.
@@ -108,15 +116,13 @@ function regions.fades(session, region)
   local text = read(path) or ""
   os.remove(path)
   local id = region:to_stateful():id():to_s()
-  for element in text:gmatch("<Region .-</Region>") do
-    if element:match("^[^>]* id=\"" .. id .. "\"") then
-      return {
-        fade_in = regions.fade_of(element:match("<FadeIn>(.-)</FadeIn>"), session:sample_rate()),
-        fade_out = regions.fade_of(element:match("<FadeOut>(.-)</FadeOut>"), session:sample_rate()),
-      }
-    end
-  end
-  return {}
+  local head, body = text:match("<Region ([^>]- id=\"" .. id .. "\"[^>]*)>(.-)</Region>")
+  if not head or head:sub(-1) == "/" then return {} end
+  local rate = session:sample_rate()
+  return {
+    fade_in = regions.fade_of(body:match("<FadeIn>(.-)</FadeIn>"), rate),
+    fade_out = regions.fade_of(body:match("<FadeOut>(.-)</FadeOut>"), rate),
+  }
 end
 
 -- Each shape goes through a level of its own in its middle.
