@@ -115,6 +115,7 @@ function regions.fades(session, region)
   local path = ARDOUR.LuaAPI.build_filename(session:path(), snapshot .. ".ardour")
   local text = read(path) or ""
   os.remove(path)
+  os.remove(ARDOUR.LuaAPI.build_filename(session:path(), snapshot .. ".history"))
   local id = region:to_stateful():id():to_s()
   local head, body = text:match("<Region ([^>]- id=\"" .. id .. "\"[^>]*)>(.-)</Region>")
   if not head or head:sub(-1) == "/" then return {} end
