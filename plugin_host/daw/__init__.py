@@ -3,4 +3,4 @@
 Each has a module here with one value: `DAW`, a `files.Daw`.
 """
 
-DAWS = {"ardour": "plugin_host.daw.ardour"}
+DAWS = {"ardour": "plugin_host.daw.ardour", "reaper": "plugin_host.daw.reaper"}

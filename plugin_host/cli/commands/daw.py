@@ -69,6 +69,14 @@ def status(name: Name, json: Json = False) -> None:
     raise typer.Exit(EXIT_OK if all(one.current for one in found) else EXIT_FAILED)
 
 
+@app.command("run", hidden=True)
+def run(request: Path) -> None:
+    """Do what a script in a DAW asks for."""
+    from plugin_host.daw.requests import run_request
+
+    run_request(request)
+
+
 def _word(there: bool, ours: bool, current: bool) -> str:
     if not there:
         return "missing"
