@@ -122,7 +122,8 @@ def test_where_ardour_never_ran_nothing_is_made(tmp_path, monkeypatch, capsys):
 
 def test_an_unknown_daw_is_a_matter_of_usage(capsys):
     assert run(["daw", "install", "cubase"]) == 2
-    assert all(name in capsys.readouterr().err for name in DAWS)
+    said = capsys.readouterr().err
+    assert all(name in said for name in DAWS)
 
 
 @pytest.mark.skipif(LUA is None, reason="install lua5.3: it reads what Ardour would")
