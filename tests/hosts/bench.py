@@ -38,6 +38,8 @@ LATENCY = round(5.12 * RATE)
 LV2 = {1: "urn:audiosr-bridge:bridge#mono", 2: "urn:audiosr-bridge:bridge#stereo"}
 CLAP = {1: "org.audiosr-bridge.bridge.mono", 2: "org.audiosr-bridge.bridge.stereo"}
 NAME = "AudioSR Bridge"
+RENDER_MODE, WAIT, NEVER_WAIT = "render_mode", 1, 2  # symbol and values of the parameter
+FREEWHEEL = "freewheel"  # symbol of the port by which LV2 hosts say that they render offline
 PLUGIN_TIMEOUT_SECONDS = 10  # until the plugin gives up a daemon that says nothing
 
 
@@ -234,6 +236,13 @@ def late(x: Samples, samples: int = LATENCY) -> Samples:
 
 def same(y: Samples, wanted: Samples) -> bool:
     return y.shape == wanted.shape and bool(np.array_equal(y, wanted))
+
+
+def placed(y: Samples, wanted: Samples) -> str:
+    """Whether it is this to the bit, and where; "" if it is not."""
+    if same(y, wanted):
+        return "compensated"
+    return "not compensated" if same(y, late(wanted)) else ""
 
 
 def how(y: Samples, wanted: Samples) -> str:

@@ -17,14 +17,14 @@ Written by one command, which installs nothing and says what is missing:
 
 {table}
 
-- **offline flag**: whether the program tells the plugin that it renders offline. Where it does not,
-  the plugin finds out by the pace it is called at (*Auto*), or is told to wait (*Wait*).
-- **latency**: *compensated*: what comes out lies where it was. *told*: the program knows the latency
-  and leaves the shift to its user. *not compensated*: the sound comes out 5.12 s late and has to
-  be followed by as much silence, or its end is lost.
+- **offline flag**: whether the program tells the plugin that it renders offline. Where it does
+  not, the plugin finds out by the pace it is called at (*Auto*), or is told to wait (*Wait*).
+- **latency**: *compensated*: what comes out lies where it was. *told*: the program knows the
+  latency and leaves the shift to its user. *not compensated*: the sound comes out 5.12 s late and
+  has to be followed by as much silence, or its end is lost.
 - **wet bounce**: the result is extended, and nothing else, to the bit.
-- **daemon killed**: the daemon is killed in the middle of a render, or not there at all. *yes*: what
-  could not be extended is silent, as the default policy says, and never dry unsaid.
+- **daemon killed**: the daemon is killed in the middle of a render, or is not there at all. *yes*:
+  what could not be extended is silent, as the default policy says, and never dry unsaid.
 {missing}"""
 
 
@@ -36,11 +36,7 @@ def matrix(found: Sequence[Check]) -> list[str]:
         if row.get(check.what) != "**no**":
             row[check.what] = check.cell if check.ok else "**no**"
     head = ["host", "format", *COLUMNS]
-    body = [
-        [*key, *(row.get(column, "–") for column in COLUMNS)]
-        for key, row in rows.items()
-        if key[1] or row
-    ]
+    body = [[*key, *(row.get(column, "–") for column in COLUMNS)] for key, row in rows.items()]
     return [_line(head), _line(["---"] * len(head)), *map(_line, body)]
 
 
