@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Iterator
 from typing import Any
@@ -19,64 +20,72 @@ def missing() -> str:
 
 
 def run(bench: Bench) -> Iterator[Check]:
-    for format, path in (("VST3", str(bench.vst3)), ("LV2", at.LV2[2])):
-        yield from _extends(bench, format, path)
-        yield from _keeps_state(bench, format, path)
-        yield from _fails_loudly(bench, format, path)
+    vst3 = str(bench.vst3)
+    for format, by_channels in (("VST3", {1: vst3, 2: vst3}), ("LV2", at.LV2)):
+        for channels, path in by_channels.items():
+            yield from _extends(bench, format, path, channels)
+        yield from _keeps_state(bench, format, by_channels[2])
+        yield from _fails_loudly(bench, format, by_channels[2])
 
 
-def _extends(bench: Bench, format: str, path: str) -> Iterator[Check]:
-    x = bench.sound(2)[1]
+def _extends(bench: Bench, format: str, path: str, channels: int) -> Iterator[Check]:
+    x = bench.sound(channels)[1]
     before = bench.chunks()
-    y, plugin = _render(path, x)
-    latency = plugin.get_latency_samples()
-    yield Check(NAME, format, "loads", True, plugin.get_name())
-    yield Check(NAME, format, "latency", latency == at.LATENCY, f"{latency} samples", "told")
+    engine, plugin = _engine(path, x)
+    y = _render(engine, x)
     wet = at.same(y, at.expected(x)) and bench.chunks() > before
-    for what in ("wet bounce", "stereo", "offline flag"):
+    column = "mono" if channels == 1 else "stereo"
+    yield Check(NAME, format, "loads", True, f"in {column}")
+    for what in (column, "wet bounce", "offline flag"):
         yield Check(NAME, format, what, wet, at.how(y, at.expected(x)))
+    latency = plugin.get_latency_samples()
+    yield Check(NAME, format, "latency", latency == at.LATENCY, f"{latency} samples", "told")
 
 
 def _keeps_state(bench: Bench, format: str, path: str) -> Iterator[Check]:
-    kept = bench.folder / "state"
-    plugin = _engine(path, bench.sound(2, 0.1)[1])[1]
-    index = next(
-        one["index"] for one in plugin.get_parameters_description() if one["name"] == "Mix"
-    )
-    plugin.set_parameter(index, 0.25)
+    kept = bench.folder / "kept"
+    x = bench.sound(2, 0.1)[1]
+    (one, plugin), (other, again) = _engine(path, x), _engine(path, x)
+    described = plugin.get_parameters_description()
+    mix = next(parameter["index"] for parameter in described if parameter["name"] == "Mix")
+    plugin.set_parameter(mix, 0.25)
+    for engine in (one, other):
+        engine.render(0.1)
     plugin.save_state(str(kept))
-    again = _engine(path, bench.sound(2, 0.1)[1])[1]
-    again.load_state(str(kept))
-    mix = again.get_parameter(index)
-    yield Check(NAME, format, "state", abs(mix - 0.25) < 1e-6, f"mix 0.25 came back as {mix}")
+    with contextlib.suppress(RuntimeError):  # it has loaded, and then misses an editor
+        again.load_state(str(kept))
+    came = again.get_parameter(mix)
+    yield Check(NAME, format, "state", abs(came - 0.25) < 1e-6, f"mix 0.25 came back as {came}")
 
 
 def _fails_loudly(bench: Bench, format: str, path: str) -> Iterator[Check]:
     x = bench.sound(2)[1]
+    engine, _plugin = _engine(path, x)
     with bench.killed_in_the_middle():
-        shares = at.shares(_render(path, x)[0], x)
+        shares = at.shares(_render(engine, x), x)
     loud = bool(shares["wet"] and shares["silent"] and not shares["other"])
     yield Check(NAME, format, "daemon killed", loud, f"in the middle: {shares}")
     x = bench.sound(2)[1]
+    engine, _plugin = _engine(path, x)
     with bench.without_daemon():
-        y = _render(path, x)[0]
-        shares = at.shares(y, x)
-    yield Check(NAME, format, "daemon killed", not y.any(), f"absent: {shares}")
+        y = _render(engine, x)
+    yield Check(NAME, format, "daemon killed", not y.any(), f"absent: {at.shares(y, x)}")
 
 
-def _render(path: str, x: Samples) -> tuple[Samples, Any]:
+def _render(engine: Any, x: Samples) -> Samples:
     """What comes out, followed for as long as the latency and shifted by it."""
-    engine, plugin = _engine(path, x)
     engine.render((x.shape[1] + at.LATENCY + BLOCK) / RATE)
-    y = engine.get_audio()[:, at.LATENCY : at.LATENCY + x.shape[1]]
-    return y, plugin
+    y: Samples = engine.get_audio()[:, at.LATENCY : at.LATENCY + x.shape[1]]
+    return y
 
 
 def _engine(path: str, x: Samples) -> tuple[Any, Any]:
+    """Lives as long as its plugin is asked for anything."""
     import dawdreamer
 
     engine = dawdreamer.RenderEngine(RATE, BLOCK)
     source = engine.make_playback_processor("source", x)
     plugin = engine.make_plugin_processor("plugin", path)
+    plugin.set_bus(len(x), len(x))
     engine.load_graph([(source, []), (plugin, ["source"])])
     return engine, plugin
