@@ -3,5 +3,12 @@
 from __future__ import annotations
 
 # A module each, with NAME, `missing() -> str` and `run(bench) -> Iterator[Check]`.
-QUICK = ("minihosts", "pypi_minihost", "pedalboard_host", "dawdreamer_host", "lv2_tools", "qtractor")
+QUICK = (
+    "minihosts",
+    "pypi_minihost",
+    "pedalboard_host",
+    "dawdreamer_host",
+    "lv2_tools",
+    "qtractor",
+)
 HOSTS = (*QUICK, "jalv", "audacity", "ardour")

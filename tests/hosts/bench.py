@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from tests.support.shim import bundles
 
 from audiosr_core.audio import Samples
 from tests.support.bridge_engines import echo_of
 from tests.support.daemon import ENGINES, RunningDaemon
-from tests.support.shim import bundles
 
 COLUMNS = (
     "loads", "offline flag", "latency", "mono", "stereo", "state", "wet bounce", "daemon killed",
@@ -36,8 +36,10 @@ COLUMNS = (
 RATE = 48_000
 LATENCY = round(5.12 * RATE)
 LV2 = {1: "urn:audiosr-bridge:bridge#mono", 2: "urn:audiosr-bridge:bridge#stereo"}
+LV2_NAMES = {1: "AudioSR Bridge Mono", 2: "AudioSR Bridge Stereo"}
 CLAP = {1: "org.audiosr-bridge.bridge.mono", 2: "org.audiosr-bridge.bridge.stereo"}
 NAME = "AudioSR Bridge"
+RENDER_MODE_NAME = "Render mode"
 RENDER_MODE, WAIT, NEVER_WAIT = "render_mode", 1, 2  # symbol and values of the parameter
 FREEWHEEL = "freewheel"  # symbol of the port by which LV2 hosts say that they render offline
 PLUGIN_TIMEOUT_SECONDS = 10  # until the plugin gives up a daemon that says nothing

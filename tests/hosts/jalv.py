@@ -1,6 +1,6 @@
 """jalv, a host of one plugin in JACK: real time, in a server of its own that has no sound card.
 
-    ecasound  in.wav ──▶ jalv ──▶ ecasound  out.wav      once a period, so the shift is exact
+ecasound  in.wav ──▶ jalv ──▶ ecasound  out.wav      once a period, so the shift is exact
 """
 
 from __future__ import annotations

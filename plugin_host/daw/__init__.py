@@ -1,0 +1,1 @@
+"""Digital audio workstations, and what is put into each."""
