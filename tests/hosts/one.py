@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no check
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it owns ends with it
     with Bench(arguments.quick) as bench:
         os.environ.update(bench.environment)
         for check in host(arguments.host).run(bench):
