@@ -1,1 +1,1 @@
-"""Digital audio workstations, and what is put into each."""
+"""What goes into a DAW, and what it asks of us there."""
