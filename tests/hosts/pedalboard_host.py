@@ -75,14 +75,15 @@ def _any_blocks(bench: Bench, plugin: Any) -> Iterator[Check]:
 
 
 def _streams(bench: Bench) -> Iterator[Check]:
-    """With reset=False it neither compensates nor ends: the tail is pushed out by silence."""
+    """With reset=False it leaves out some of the latency's silence, and gives no tail."""
     plugin = _load(bench)
     x = bench.sound(2, 1.0, silence=at.LATENCY / RATE)[1]
     blocks = range(0, x.shape[1], 4800)
     y = [plugin.process(x[:, i : i + 4800], RATE, reset=False) for i in blocks]
     whole = np.concatenate(y, axis=1)
-    wanted = at.late(at.expected(x))
-    yield _check("wet bounce", at.same(whole, wanted), f"in pieces: {at.how(whole, wanted)}")
+    wanted = at.late(at.expected(x))[:, -whole.shape[1] :]
+    complete = whole.shape[1] >= RATE and at.same(whole, wanted)
+    yield _check("wet bounce", complete, f"in pieces: {at.how(whole, wanted)}")
 
 
 def _other_widths(bench: Bench, plugin: Any) -> Iterator[Check]:

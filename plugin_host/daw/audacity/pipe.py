@@ -91,9 +91,8 @@ class Pipe:
         self._in_step = True
         said, _, how = reply.rpartition(FINISHED)
         if how != "OK":
-            raise AudacityError(
-                f"Audacity could not do {_name(command)}: {said.strip() or how or 'no reason given'}"
-            )
+            reason = said.strip() or how or "no reason given"
+            raise AudacityError(f"Audacity could not do {_name(command)}: {reason}")
         return said.strip()
 
     def _open(self, deadline: float) -> tuple[int, int]:
