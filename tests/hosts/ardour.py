@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tests.support.shim import bundles
 
 from audiosr_core.audio import Samples
 from plugin_host.daw.ardour import command_lua
 from tests.hosts import bench as at
-from tests.hosts.ardour_session import SEED, TICKS, TRIES, Session, lua, make, words
-from tests.hosts.bench import LATENCY, LV2, RATE, Bench, Check
-from tests.support.shim import bundles
+from tests.hosts.ardour_session import SEED, TRIES, Session, lua, make, words
+from tests.hosts.bench import LATENCY, LV2, Bench, Check
 
 NAME = "Ardour 7.3"
 LIBRARY = Path("/usr/lib/ardour7")
@@ -116,7 +116,7 @@ def _two_tracks(bench: Bench) -> Iterator[Check]:
 
 
 def _extended_in_place(bench: Bench) -> Iterator[Check]:
-    """Our action but for the import, which needs the editor: docs/daw/ardour.md says how it was tried."""
+    """Our action but for the import, which needs the editor."""
     command = bench.folder / "command.lua"
     command.write_bytes(command_lua([sys.executable, str(ROOT / "tests/hosts/ardour_double.py")]))
     for number, fade in enumerate(FADES):
@@ -202,4 +202,4 @@ def _plugin(kind: str, channels: int) -> str:
     if kind == "LV2":
         return LV2[channels]
     described = json.loads((bundles() / "parameters.json").read_text())
-    return str(next(one["id"] for one in described["vst3"] if one["name"] == at.NAME)).upper()
+    return str(next(one["class_id"] for one in described["vst3"] if one["name"] == at.NAME)).upper()

@@ -26,11 +26,11 @@ TICKS = 282_240_000  # a second
 SEED = 511  # its gain is a half, so that wet differs from dry by more than a pan law's rounding
 TRIES = 4  # Ardour 7.3 loses a connection or crashes now and then, with any plugin or none
 
-_NO = (
-    "muted locked automatic import external sync-marked left-of-split right-of-split hidden"
-    " position-locked valid-transients layering-index envelope-active default-fade-in"
-    " default-fade-out fade-in-active fade-out-active"
-).split()
+_NO = [
+    "muted", "locked", "automatic", "import", "external", "sync-marked", "left-of-split",
+    "right-of-split", "hidden", "position-locked", "valid-transients", "layering-index",
+    "envelope-active", "default-fade-in", "default-fade-out", "fade-in-active", "fade-out-active",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

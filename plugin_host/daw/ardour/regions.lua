@@ -230,7 +230,8 @@ function regions.plugin_of(session, track)
   for i = 0, 63 do
     local processor = track:nth_plugin(i)
     if processor:isnil() then break end
-    if processor:display_name():match("^AudioSR Bridge") then return processor, false end
+    local name = processor:display_name()
+    if name:match("^AudioSR Bridge") and not name:match("Live") then return processor, false end
   end
   local kind = track:n_inputs():n_audio() == 1 and "mono" or "stereo"
   local processor = ARDOUR.LuaAPI.new_plugin(
