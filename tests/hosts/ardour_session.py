@@ -125,7 +125,7 @@ def _all(root: ElementTree.Element, name: str) -> list[ElementTree.Element]:
     return list(root.find(name) or [])
 
 
-def _add(root: ElementTree.Element, parent: str, name: str, **values: object) -> None:
+def _add(root: ElementTree.Element, parent: str, name: str, /, **values: object) -> None:
     into = root.find(parent)
     assert into is not None
     ElementTree.SubElement(into, name, {k.replace("_", "-"): str(v) for k, v in values.items()})
