@@ -71,7 +71,8 @@ def lua(bench: Bench, script: str, **environment: object) -> str:
 
 def words(said: str, word: str) -> list[str]:
     """What follows a word at the beginning of lines."""
-    return [line.partition("\t")[2] for line in said.splitlines() if line.startswith(f"{word}\t")]
+    start = f"{word} "
+    return [line.removeprefix(start) for line in said.splitlines() if line.startswith(start)]
 
 
 def _put(session: Path, sound: Path) -> bool:
