@@ -245,28 +245,24 @@ function regions.plugin_of(session, track)
   return processor, true
 end
 
--- The number of a parameter by its name.
-local function control(processor, label)
+-- Ardour's number of a parameter or output, by its name.
+local function number_of(processor, label)
   local plugin = processor:to_plugininsert():plugin(0)
-  for id = 0, plugin:parameter_count() - 1 do
-    if plugin:parameter_label(id) == label then return id end
+  for number = 0, plugin:parameter_count() - 1 do
+    local id, there = plugin:nth_parameter(number, false)
+    if there and plugin:parameter_label(id) == label then return number end
   end
   error("this AudioSR Bridge has no parameter " .. label .. "; install the plugin again", 0)
 end
 
 -- The value that a parameter, or an output, has now.
 function regions.value(processor, label)
-  return processor:to_plugininsert():plugin(0):get_parameter(control(processor, label))
+  return (ARDOUR.LuaAPI.get_processor_param(processor, number_of(processor, label), false))
 end
 
--- Sets a parameter, which Ardour counts among those that can be set.
 function regions.set(processor, label, value)
-  local plugin = processor:to_plugininsert():plugin(0)
-  local wanted, count = control(processor, label), 0
-  for id = 0, wanted - 1 do
-    if plugin:parameter_is_input(id) and plugin:parameter_is_control(id) then count = count + 1 end
-  end
-  if not ARDOUR.LuaAPI.set_processor_param(processor, count, value) then
+  local number = number_of(processor, label)
+  if not ARDOUR.LuaAPI.set_processor_param(processor, number, value) then
     error("the parameter " .. label .. " cannot be set", 0)
   end
 end
