@@ -34,7 +34,9 @@ def run(bench: Bench) -> Iterator[Check]:
     yield from _described(bench)
     for name in TOOLS:
         yield from _extends(bench, name)
-        yield from _fails_loudly(bench, name)
+    with bench.without_daemon():
+        for name in TOOLS:
+            yield from _fails_loudly(bench, name)
     yield from _killed(bench, "lv2apply")
 
 
@@ -70,14 +72,13 @@ def _extends(bench: Bench, name: str) -> Iterator[Check]:
 
 
 def _fails_loudly(bench: Bench, name: str) -> Iterator[Check]:
-    with bench.without_daemon():
-        y, x, said = _through(bench, name, 2)
-        silent = y.shape == x.shape and not y.any()
-        detail = said or str(at.shares(y, at.late(x)))
-        yield Check(name, "LV2", "daemon killed", silent, f"absent: {detail}")
-        y, x, said = _through(bench, name, 2, {RENDER_MODE: NEVER_WAIT})
-        dry, detail = bool(at.placed(y, x)), said or at.how(y, at.late(x))
-        yield Check(name, "LV2", "daemon killed", dry, f"absent, never wait: dry: {detail}")
+    y, x, said = _through(bench, name, 2)
+    silent = y.shape == x.shape and not y.any()
+    detail = said or str(at.shares(y, at.late(x)))
+    yield Check(name, "LV2", "daemon killed", silent, f"absent: {detail}")
+    y, x, said = _through(bench, name, 2, {RENDER_MODE: NEVER_WAIT})
+    dry, detail = bool(at.placed(y, x)), said or at.how(y, at.late(x))
+    yield Check(name, "LV2", "daemon killed", dry, f"absent, never wait: dry: {detail}")
 
 
 def _killed(bench: Bench, name: str) -> Iterator[Check]:
