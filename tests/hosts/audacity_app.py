@@ -20,6 +20,7 @@ from tests.support.display import screen
 
 MODULE = Path("/usr/lib/audacity/modules/mod-script-pipe.so")
 LIMIT_SECONDS = 60.0
+SCAN_SECONDS = 240.0  # Audacity looks at every LV2 of the machine
 
 SETTINGS = """\
 PrefsVersion=1.1.1r1
@@ -89,7 +90,7 @@ class Audacity:
         with self._process():
             found = at.wait_until(
                 lambda: self.registry.exists() and LV2[2] in self.registry.read_text(),
-                LIMIT_SECONDS,
+                SCAN_SECONDS,
             )
             size = -1
             while size != (size := self.registry.stat().st_size if found else -1):

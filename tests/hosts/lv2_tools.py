@@ -13,6 +13,7 @@ from pathlib import Path
 from audiosr_core.audio import Samples
 from tests.hosts import bench as at
 from tests.hosts.bench import FREEWHEEL, LV2, NEVER_WAIT, RENDER_MODE, WAIT, Bench, Check
+from tests.support.shim import bundles, parameters
 
 NAME = "lilv, lv2apply, lv2proc, lv2file, ffmpeg, ecasound"
 PACKAGES = {
@@ -31,9 +32,11 @@ def missing() -> str:
 
 def run(bench: Bench) -> Iterator[Check]:
     yield from _described(bench)
-    for name, command in TOOLS.items():
-        yield from _extends(bench, name, command)
-        yield from _fails_loudly(bench, name, command)
+    for name in TOOLS:
+        yield from _extends(bench, name)
+    with bench.without_daemon():
+        for name in TOOLS:
+            yield from _fails_loudly(bench, name)
     yield from _killed(bench, "lv2apply")
 
 
@@ -51,9 +54,9 @@ def _described(bench: Bench) -> Iterator[Check]:
     yield Check("lilv", "LV2", "loads", valid, f"lv2_validate: {' / '.join(errors[:3])}")
 
 
-def _extends(bench: Bench, name: str, command: Command) -> Iterator[Check]:
+def _extends(bench: Bench, name: str) -> Iterator[Check]:
     for channels in LV2:
-        y, x, said = _through(bench, command, channels)
+        y, x, said = _through(bench, name, channels)
         where = at.placed(y, at.expected(x))
         detail = said if said else at.how(y, at.late(at.expected(x)))
         column = _column(channels)
@@ -61,43 +64,40 @@ def _extends(bench: Bench, name: str, command: Command) -> Iterator[Check]:
         yield Check(name, "LV2", column, bool(where), f"Auto, which it never tells: {detail}")
         yield Check(name, "LV2", "latency", bool(where), where, where)
     yield Check(name, "LV2", "offline flag", True, "", "no")
-    if name not in WITHOUT_CONTROLS:
-        for what, controls in {"Wait": {RENDER_MODE: WAIT}, "freewheel": {FREEWHEEL: 1}}.items():
-            y, x, said = _through(bench, command, 2, controls)
-            wet = bool(at.placed(y, at.expected(x)))
-            detail = f"{what}: {said or at.how(y, at.late(at.expected(x)))}"
-            yield Check(name, "LV2", "wet bounce", wet, detail)
-    else:
-        yield Check(name, "LV2", "wet bounce", bool(where), f"Auto: {detail}")
+    for what, controls in {"Wait": {RENDER_MODE: WAIT}, "freewheel": {FREEWHEEL: 1}}.items():
+        y, x, said = _through(bench, name, 2, controls)
+        wet = bool(at.placed(y, at.expected(x)))
+        detail = f"{what}: {said or at.how(y, at.late(at.expected(x)))}"
+        yield Check(name, "LV2", "wet bounce", wet, detail)
 
 
-def _fails_loudly(bench: Bench, name: str, command: Command) -> Iterator[Check]:
-    with bench.without_daemon():
-        y, x, said = _through(bench, command, 2)
-        silent = y.shape == x.shape and not y.any()
-        detail = said or str(at.shares(y, at.late(x)))
-        yield Check(name, "LV2", "daemon killed", silent, f"absent: {detail}")
-        if name not in WITHOUT_CONTROLS:
-            y, x, said = _through(bench, command, 2, {RENDER_MODE: NEVER_WAIT})
-            dry, detail = bool(at.placed(y, x)), said or at.how(y, at.late(x))
-            yield Check(name, "LV2", "daemon killed", dry, f"absent, never wait: dry: {detail}")
+def _fails_loudly(bench: Bench, name: str) -> Iterator[Check]:
+    y, x, said = _through(bench, name, 2)
+    silent = y.shape == x.shape and not y.any()
+    detail = said or str(at.shares(y, at.late(x)))
+    yield Check(name, "LV2", "daemon killed", silent, f"absent: {detail}")
+    y, x, said = _through(bench, name, 2, {RENDER_MODE: NEVER_WAIT})
+    dry, detail = bool(at.placed(y, x)), said or at.how(y, at.late(x))
+    yield Check(name, "LV2", "daemon killed", dry, f"absent, never wait: dry: {detail}")
 
 
 def _killed(bench: Bench, name: str) -> Iterator[Check]:
     with bench.killed_in_the_middle():
-        y, x, said = _through(bench, TOOLS[name], 2)
+        y, x, said = _through(bench, name, 2)
     shares = at.shares(y, at.late(x))
     ok = bool(shares["wet"] and shares["silent"] and not shares["other"])
     yield Check(name, "LV2", "daemon killed", ok, f"in the middle: {said or shares}")
 
 
 def _through(
-    bench: Bench, command: Command, channels: int, controls: Controls | None = None
+    bench: Bench, name: str, channels: int, controls: Controls | None = None
 ) -> tuple[Samples, Samples, str]:
     """What came out, what went in, and what the tool complained of."""
     source, x = bench.sound(channels, silence=at.LATENCY / at.RATE + 0.1)
     out = bench.out()
-    done = bench.run(command(LV2[channels], source, out, controls or {}))
+    path = f"{bundles() / 'plain'}:/usr/lib/lv2" if name in PLAIN else bench.environment["LV2_PATH"]
+    command = TOOLS[name](LV2[channels], source, out, controls or {})
+    done = bench.run(command, LV2_PATH=path)
     said = (done.stderr or done.stdout).strip()[-200:] if done.returncode else ""
     return at.read(out), x, said
 
@@ -129,13 +129,22 @@ def _ffmpeg(uri: str, source: Path, out: Path, controls: Controls) -> list[objec
 
 
 def _ecasound(uri: str, source: Path, out: Path, controls: Controls) -> list[object]:
+    """It takes all controls, in their order, or zeros."""
     channels = 1 if uri == LV2[1] else 2
+    values = {
+        one["lv2_symbol"]: 1 if one["lv2_symbol"] == "enabled" else one["initial"]
+        for one in parameters().values()
+        if not one["output"]
+    }
+    given = ",".join(f"{value:g}" for value in {**values, FREEWHEEL: 0, **controls}.values())
     return ["ecasound", "-q", f"-f:f32_le,{channels},{at.RATE}", "-i", source, "-o", out,
-            f"-elv2:{uri}"]  # fmt: skip
+            f"-elv2:{uri},{given}"]  # fmt: skip
 
 
 TOOLS: Mapping[str, Command] = {
     "lv2apply": _lv2apply, "lv2proc": _lv2proc, "lv2file": _lv2file, "ffmpeg": _ffmpeg,
     "ecasound": _ecasound,
 }  # fmt: skip
-WITHOUT_CONTROLS = ("ecasound",)  # it takes them by place, all or none
+PLAIN = (
+    "lv2proc",
+)  # refuse a plugin with a port for the song's time, and need the other description
