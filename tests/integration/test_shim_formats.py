@@ -1,4 +1,4 @@
-"""What the three formats owe to any host, with an effect that needs no daemon behind them.
+"""What the three formats owe to any host: most with an effect behind them that needs no daemon.
 
 That effect (tests/native/stub_effect.cpp) adds the original once more where it would wait:
 
@@ -9,6 +9,7 @@ That effect (tests/native/stub_effect.cpp) adds the original once more where it 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 from functools import cache
@@ -18,11 +19,13 @@ import pytest
 
 from audiosr_core.audio import Samples
 from tests.support import shim
+from tests.support.bridge_engines import echo_of
+from tests.support.daemon import ENGINES, RunningDaemon
 from tests.support.shim import MiniHost
 
 pytestmark = pytest.mark.skipif(platform.system() != "Linux", reason="the plugin is for Linux")
 LATENCY_SECONDS = {"bridge": 5.12, "live": 0.1}
-MIX, SEED, CUTOFF, RENDER_MODE, BYPASS = 0, 4, 3, 6, 8
+MIX, CUTOFF, SEED, RENDER_MODE, ON_FAILURE, BYPASS = 0, 3, 4, 6, 7, 8
 WAIT, NEVER_WAIT = 1, 2
 
 
@@ -181,7 +184,7 @@ def test_every_text_is_read_back(kind):
 def test_the_state_is_shown_as_a_sentence(kind, tmp_path):
     done = host(kind).render(noise(1, 1000), tmp_path, profile="live", offline=1)
     own = "A sentence of the effect's own."  # LV2 has the sentences of its description only
-    assert done.seen["state"] == (own if kind != "lv2" else "Wet: what is heard is extended")
+    assert done.seen["state"] == (own if kind != "lv2" else "Wet")
 
 
 @each_format
@@ -191,6 +194,44 @@ def test_a_scanner_opens_nothing_and_starts_nothing(kind, effect):
     done = MiniHost(kind, effect=effect).run("cycle", times=100)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"files": 0, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory):
+    running = RunningDaemon(tmp_path_factory.mktemp("daemon"), engine=f"{ENGINES}:echo").start()
+    yield running
+    running.stop()
+
+
+@each_format
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_a_bounce_is_wet_to_the_bit(kind, num_channels, daemon, tmp_path):
+    """Through the product and a daemon; then once more, from what the first one kept."""
+    latency = int(LATENCY_SECONDS["bridge"] * 48_000)
+    seed = 10 * num_channels + shim.FORMATS.index(kind)  # else the formats share their renders
+    sound = np.pad(noise(num_channels, 100_000), ((0, 0), (0, latency)))
+    product = MiniHost(kind, environment=daemon.environment)
+    for blocks in ("512", "1000,1,64"):
+        done = product.render(sound, tmp_path, f"set={SEED}:{seed}", offline=1, blocks=blocks)
+        np.testing.assert_array_equal(done.samples, late(echo_of(sound, seed), latency))
+        assert done.seen["chunks_wet"] > 0
+        assert done.seen["chunks_dry"] == done.seen["chunks_failed"] == 0
+
+
+@each_format
+def test_without_a_daemon_a_bounce_is_silent_and_says_so(kind, tmp_path):
+    folders = {f"AUDIOSR_BRIDGE_{name}_DIR": str(tmp_path / name)
+               for name in ("RUNTIME", "CACHE", "STATE", "CONFIG")}  # fmt: skip
+    product = MiniHost(kind, environment={**os.environ, **folders})
+    sound = noise(1, 300_000)
+    done = product.render(sound, tmp_path, offline=1)
+    assert not done.samples.any()
+    assert done.seen["chunks_failed"] > 0
+    assert done.seen["state"].startswith("No daemon")
+    dry = product.render(sound, tmp_path, f"set={ON_FAILURE}:1", offline=1)
+    latency = int(LATENCY_SECONDS["bridge"] * 48_000)
+    np.testing.assert_array_equal(dry.samples, late(sound, latency))
+    assert dry.seen["chunks_failed"] > 0
 
 
 @each_format

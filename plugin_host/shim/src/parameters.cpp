@@ -24,18 +24,18 @@ constexpr SlotNames kSlotNames;
 const char* const kSwitch[] = {"Off", "On"};
 const char* const kRenderModes[] = {"Auto", "Wait", "Never wait"};
 const char* const kFailures[] = {"Silence", "Dry"};
-const char* const kStates[kNumStatus] = {
-    "Idle: no sound yet",
-    "Starting: the daemon or its model is not ready",
+const char* const kStates[kNumStatus] = {  // a colon and the reason may follow
+    "Idle (no sound yet)",
+    "Starting (the daemon or its model)",
     "Rendering",
-    "Wet: what is heard is extended",
+    "Wet",
     "Wet, from earlier renders",
-    "Late: dry, for the render is not ready",
-    "No daemon: run audiosr-bridge daemon start",
-    "Plugin and daemon differ in version: update one",
+    "Dry, for the render is late",
+    "No daemon (run audiosr-bridge daemon start)",
+    "Plugin and daemon differ in version (update one)",
     "The daemon lacks this model",
     "Wet, by other weights than when it was saved",
-    "Failed: the log of the daemon has the reason",
+    "Failed (the log of the daemon has the reason)",
     "Not possible with this rate, model or setting",
 };
 
