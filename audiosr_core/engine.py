@@ -20,9 +20,7 @@ from audiosr_core.cutoff import Cutoff, find_cutoff, second_look
 from audiosr_core.decision import Decision, decide
 from audiosr_core.errors import UsageError
 from audiosr_core.families import Model
-from audiosr_core.families.lite import LiteModel
 from audiosr_core.gain_law import measure_gain_law
-from audiosr_core.live import LiveStream
 from audiosr_core.resample import output_length
 from audiosr_core.settings import Settings
 from audiosr_core.spectrum import SpectrumMeter
@@ -31,6 +29,7 @@ from audiosr_core.stream import Compute, Stream, high_band
 
 if TYPE_CHECKING:
     from audiosr_core.files import FileInfo
+    from audiosr_core.live import LiveStream
 
 Read = Callable[[int, int], Samples]
 """Samples start .. stop of a sound, [channels, samples]; both inside it."""
@@ -205,6 +204,9 @@ class Engine:
         Raises:
             UsageError: a model, mode or rate that cannot be live
         """
+        from audiosr_core.families.lite import LiteModel
+        from audiosr_core.live import LiveStream
+
         _check_mode(settings)
         model = self.model(settings)
         if not isinstance(model, LiteModel):

@@ -1,8 +1,8 @@
-"""The cutoff of what has just been heard: measured all along, little by little, never looking ahead.
+"""The cutoff of what was just heard: measured all along, in slices, from the past alone.
 
     hops     |----|----|----|----|----|----|----|----|
     meter A  |===================|===================|     two to four seconds each: the older
-    meter B                      |===================|===  one is asked, twice a second
+    meter B                      |===================|===  one is asked, once a second
     search               |.....|        |.....|            in slices, one every third hop
 
 Everything happens at multiples of the hop in absolute time, so the size of blocks has no say.
@@ -18,7 +18,7 @@ from audiosr_core.cutoff import DOUBT, Cutoff, Slices, search_cutoff
 from audiosr_core.spectrum import SpectrumMeter
 
 METER_SECONDS = 2.0
-SEARCH_SECONDS = 0.5
+SEARCH_SECONDS = 1.0
 SLICE_HOPS = 3
 SAME = 0.03  # of a cutoff: what lies nearer is no other
 

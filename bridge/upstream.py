@@ -56,7 +56,8 @@ class Upstream:
                     lambda: Connection.read_remote(self._path), name="upstream of a daemon",
                     timeout_seconds=CONNECT_SECONDS,
                 )  # fmt: skip
-            _ = self._client.session  # another one, if the daemon there was started anew
+            # another session, if the daemon there was started anew
+            self._client.session.check_minor(1, "sounds that a daemon passes on")
             return self._client
 
     def place(self) -> str:

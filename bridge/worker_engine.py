@@ -241,9 +241,7 @@ class RealEngine:
     def open_live(
         self, sample_rate: int, num_channels: int, settings: Settings, origin: int
     ) -> LiveStream:
-        engine: Any = self._engine(settings)
-        live: LiveStream = engine.open_live(sample_rate, num_channels, settings, origin)
-        return live
+        return self._engine(settings).open_live(sample_rate, num_channels, settings, origin)
 
     def high_band(
         self,

@@ -103,7 +103,7 @@ class LiteVoice:
         `now`.
         """
         level, tonality = self.step(now.power[:, : self.cut])
-        heard = (then.power[:, : self.cut] >= SILENT_POWER).any(axis=1, keepdims=True)
+        heard = np.asarray((then.power[:, : self.cut] >= SILENT_POWER).any(axis=1, keepdims=True))
         end = self.cut + level.shape[1]
         self._made[:, self.cut : end] = self._high_band(level, tonality, then, heard)
         self._sum[:, : -self._hop] = self._sum[:, self._hop :]

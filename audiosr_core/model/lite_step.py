@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class StepBlock:
         """The answer to the frame `ahead` before the last of `ring`, [kernel, rows, dim]."""
         y = np.einsum("krd,krd->rd", ring, self.taps) + self.bias
         y = _gelu(_normal(y, self.epsilon) @ self.up + self.up_bias) @ self.down
-        return np.asarray(ring[-1 - self.ahead] + (y + self.down_bias))
+        return np.asarray(ring[-1 - self.ahead] + (y + self.down_bias), np.float32)
 
 
 class StepWeights:
@@ -100,8 +99,10 @@ class LiteStep:
         enter, enter_bias = _linear(network.input)
         leave, leave_bias = _linear(network.head, network.norm)
         gate, gate_bias = _linear(network.gate, network.norm)
-        self.to_edge = np.ascontiguousarray(to_edge.numpy()) / np.float32(4)
-        self.enter = enter[:cut] / np.float32(4) + self.to_edge @ _array(network.edge.weight).T
+        quarter = np.float32(1 / 4)
+        self.to_edge: Array = np.ascontiguousarray(quarter * to_edge.numpy())
+        to_edge_to_enter = _product(self.to_edge, _array(network.edge.weight).T)
+        self.enter: Array = quarter * enter[:cut] + to_edge_to_enter
         self.enter_bias = enter_bias + start.numpy()
         self.leave = np.ascontiguousarray(4 * leave[:, cut:])
         self.leave_bias = 4 * leave_bias[cut:]
@@ -134,26 +135,26 @@ class LiteStep:
         level = self._level(power)
         relative = np.log10(np.maximum(power, TINY))
         self._relative[:n] = np.maximum(relative, level - room) - level
-        edge = self._relative @ self.to_edge
+        edge = _product(self._relative, self.to_edge)
         self._later.append((level, edge))
-        x = self._relative @ self.enter + self.enter_bias
+        x = _product(self._relative, self.enter) + self.enter_bias
         for block, ring in zip(self.weights.blocks, self._rings, strict=True):
             ring[:-1] = ring[1:]
             ring[-1] = x
             x = block(ring)
         x = _normal(x, self.epsilon)
         level, edge = self._later[0]
-        head = x @ self.leave + self.leave_bias + edge @ self.edge_to_leave
+        head = _product(x, self.leave) + self.leave_bias + _product(edge, self.edge_to_leave)
         np.clip(head, -room - 2, 3.0, out=head)
-        tonality = 1 / (1 + np.exp(-(x @ self.gate + self.gate_bias)))
-        return level + head[:n], tonality[:n]
+        tonality = 1 / (1 + np.exp(-(_product(x, self.gate) + self.gate_bias)))
+        return level + head[:n], np.asarray(tonality[:n], np.float32)
 
     def _level(self, power: Array) -> Array:
         """Running level of the known band up to this frame, log10 power, [channels, 1]."""
         self._means[:-1] = self._means[1:]
         self._means[-1] = power.sum(axis=1) / max(1, self.cut)
         level = np.log10(np.maximum(self._means.mean(axis=0), TINY))
-        return level[:, None].astype(np.float32)
+        return np.asarray(level[:, None], np.float32)
 
 
 def _array(x: torch.Tensor) -> Array:
@@ -170,14 +171,19 @@ def _linear(linear: nn.Module, norm: nn.LayerNorm | None = None) -> tuple[Array,
     return np.ascontiguousarray(matrix), bias
 
 
+def _product(x: Array, y: Array) -> Array:
+    return np.asarray(x @ y, np.float32)
+
+
 def _normal(x: Array, epsilon: float) -> Array:
     """Mean 0, variance 1 in every row."""
     share = np.float32(1 / x.shape[1])  # half the time of `mean`
-    x = x - share * np.add.reduce(x, axis=1, keepdims=True)
+    x = np.asarray(x - share * np.add.reduce(x, axis=1, keepdims=True), np.float32)
     variance = share * np.add.reduce(x * x, axis=1, keepdims=True)
-    return np.asarray(x / np.sqrt(variance + np.float32(epsilon)))
+    return np.asarray(x / np.sqrt(variance + np.float32(epsilon)), np.float32)
 
 
-def _gelu(x: Array) -> Any:
+def _gelu(x: Array) -> Array:
     """Its approximation by tanh (Hendrycks & Gimpel 2016)."""
-    return x * (0.5 + 0.5 * np.tanh(x * (0.7978846 + 0.035677408 * x * x)))
+    inner = np.tanh(x * (np.float32(0.7978846) + np.float32(0.035677408) * x * x))
+    return np.asarray(x * (np.float32(0.5) + np.float32(0.5) * inner), np.float32)

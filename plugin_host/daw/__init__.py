@@ -1,1 +1,6 @@
-"""What goes into a DAW, and what it asks of us there."""
+"""Digital audio workstations, and what is put into each.
+
+Each has a module here with one value: `DAW`, a `files.Daw`.
+"""
+
+DAWS = {"ardour": "plugin_host.daw.ardour", "reaper": "plugin_host.daw.reaper"}

@@ -14,7 +14,6 @@ import pytest
 from audiosr_core.cutoff import Cutoff
 from audiosr_core.decision import Decision
 from audiosr_core.settings import Settings
-from bridge.errors import VersionError
 from bridge.spool import SEGMENT_BYTES
 from tests.support.bridge_engines import gain_of
 from tests.support.daemon import ENGINES, RunningDaemon, daemon
@@ -136,13 +135,28 @@ def test_a_stream_pushes_and_flushes_from_its_origin(echoing):
         np.testing.assert_array_equal(made, x + x * gain_of(0))
 
 
-def test_a_daemon_of_1_0_is_not_asked_for_it(echoing):
-    with echoing.client() as client:
-        client.session.protocol = (1, 0)
-        client.open(RATE, 1).close()
-        for how in ({"origin": 1}, {"live": True}):
-            with pytest.raises(VersionError, match=r"need protocol 1\.1, the daemon speaks 1\.0"):
-                client.open(RATE, 1, **how)
+def test_chunks_before_the_start_are_not_computed(tmp_path):
+    begun = tmp_path / "begun"
+    with (
+        daemon(engine=engine("counted"), BRIDGE_TEST_COUNT=begun, BRIDGE_TEST_STEPS=0) as running,
+        Wire(running.connection()) as wire,
+    ):
+        first = HOURS // CHUNK
+        x = noise(8 * CHUNK)
+        wire.submit("s", source="stream", origin=HOURS, start=(first + 5) * CHUNK, want="parts")
+        wire.audio("s", x, HOURS)
+        made, _ = wire.result("s")
+        np.testing.assert_array_equal(made, x[:, 5 * CHUNK :] * gain_of(0))
+        assert begun.read_text().splitlines() == [f"0 {first + i}" for i in (5, 6, 7)]
+
+
+def test_no_origin_is_too_late(echoing):
+    origin = 2**53 - 3 * CHUNK
+    with Wire(echoing.connection()) as wire:
+        x = noise(2 * CHUNK)
+        wire.submit("last", source="stream", origin=origin, start=origin, want="parts")
+        wire.audio("last", x, origin)
+        np.testing.assert_array_equal(wire.result("last")[0], x * gain_of(0))
 
 
 def test_a_client_of_1_0_is_served_by_a_daemon_of_1_1(echoing):
@@ -175,13 +189,13 @@ def test_what_no_chunk_needs_any_more_is_let_go_of(echoing):
 
 def test_a_worker_killed_in_the_middle_costs_nothing():
     with daemon(engine=engine("slow"), BRIDGE_TEST_STEP_SECONDS=0.002) as running:
-        x, block, origin = noise(40 * RATE, seed=1), RATE, HOURS
+        x, block, origin = noise(16 * RATE, seed=1), RATE, HOURS
         with running.client() as client:
             stream = client.open(RATE, 2, origin=origin)
             got, kills = [], 0
             for i in range(0, x.shape[1], block):
                 got.append(stream.push(x[:, i : i + block], wait=None))
-                if i in (15 * block, 31 * block):  # the beginning is on no disk any more
+                if i in (6 * block, 11 * block):  # the beginning is on no disk any more
                     worker_of(client.status()).kill()
                     kills += 1
             got.append(stream.flush())
@@ -245,6 +259,29 @@ def test_a_live_stream_gives_what_its_blocks_settle(echoing, origin):
                 got += size
         rest, _ = wire.result(job)
         np.testing.assert_array_equal(rest, x[:, got:] * gain_of(9))
+
+
+@pytest.mark.parametrize("cutoff", [3_000, "auto"])
+def test_a_live_stream_is_the_one_of_the_engine(real, cutoff):
+    from audiosr_core.engine import Engine
+
+    x, settings = noise(2 * RATE, seed=8), Settings(cutoff=cutoff, seed=3)
+    local = Engine().open_live(RATE, 2, settings, HOURS)
+    high = np.concatenate([h for _, h in [*local.push_split(x), *local.flush_split()]], axis=1)
+    with real.client() as client, client.open(RATE, 2, settings, live=True, origin=HOURS) as stream:
+        assert stream.latency_samples == local.latency_samples
+        got = [stream.push(x[:, i : i + 512], wait=None) for i in range(0, x.shape[1], 512)]
+        made = np.concatenate([*got, stream.flush()], axis=1)
+    assert high.any() or cutoff == "auto"
+    np.testing.assert_array_equal(made, np.where(high == 0, x, x + high))
+
+
+def test_what_cannot_be_live_is_said(real):
+    with Wire(real.connection()) as wire:
+        for i, settings in enumerate([{"rate": 96_000}, {"mode": "reference"}]):
+            wire.submit(f"no-{i}", source="stream", live=True, settings=settings)
+            wire.audio(f"no-{i}", noise(5_000))
+            assert wire.until("error")["code"] == "E_USAGE", settings
 
 
 def test_a_live_stream_waits_for_no_chunk_of_another(tmp_path):

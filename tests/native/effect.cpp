@@ -118,7 +118,7 @@ bool wait_until(bool (*there)(Effect&), Effect& effect) {
 
 void any_blocks() {
     const double rates[] = {44100, 48000, 96000, 192000, 88200};
-    for (int i = 0; i < 40; ++i) {
+    for (int i = 0; i < 20; ++i) {
         fake::reset();
         Chance chance(static_cast<uint64_t>(i));
         const double rate = rates[i % 5];
@@ -471,7 +471,7 @@ void* wait_in_process(void* argument) {
 
 // `deactivate` while `process` waits for a daemon that takes an hour.
 void deactivate_while_waiting() {
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < 6; ++i) {
         fake::reset();
         daemon.chunk_ms = 3600000;
         Effect effect(kBridge);

@@ -1,4 +1,4 @@
-// Damaged messages and JSON, so many of them: nothing is read outside, and nothing damaged is taken.
+// Very many damaged messages: nothing is read outside of them, and nothing damaged is taken.
 //
 //     fuzz_wire CASES SEED < messages, one a line: a JSON list of frames in hexadecimal
 //

@@ -75,7 +75,9 @@ void tell(const Event& event) {
                 .whole("latency", event.plan.latency)
                 .text("model_sha256", event.model_sha256);
             break;
-        case Event::partial: meta.whole("start", event.start).whole("size", event.num_samples); break;
+        case Event::partial:
+            meta.whole("start", event.start).whole("size", event.num_samples);
+            break;
         case Event::error:
         case Event::lost:
             meta.text("code", event.code).text("text", event.text).flag("retryable",

@@ -103,7 +103,8 @@ std::string keys(const Json& what) {
 }
 
 std::string hmac(const Json& what) {
-    const std::string key = bytes_of(what.text_or("key", "")), data = bytes_of(what.text_or("data", ""));
+    const std::string key = bytes_of(what.text_or("key", ""));
+    const std::string data = bytes_of(what.text_or("data", ""));
     const size_t cut = static_cast<size_t>(what.whole_or("cut", 0));
     Hmac made(key.data(), key.size());
     made.add(data.data(), cut);

@@ -325,7 +325,9 @@ void Effect::Inside::play(float* const* out, int64_t n) {
         const bool counts = value(kBypass) == 0;
         Run run;
         run.size = n - done;
-        if (!is_quiet)
+        if (is_quiet)
+            playback.discard_before(time - latency);
+        else
             run = playback.read(time - latency + done, n - done, waits, counts, to,
                                 share.data() + done);
         late = late || (run.kind == Run::late && counts);
@@ -372,11 +374,12 @@ bool Effect::load(const char* text, size_t size) {
 
 std::string Effect::status_text() const {
     const Inside& my = *inside_;
-    char sentence[128];
-    text_of(kState, my.status(), sentence, sizeof sentence);
     std::string text, model, sha256;
     my.report.read(text, model, sha256);
-    return text.empty() ? sentence : std::string(sentence) + ": " + text;
+    if (!text.empty() && my.status() == my.report.status()) return text;
+    char sentence[128];
+    text_of(kState, my.status(), sentence, sizeof sentence);
+    return sentence;
 }
 
 }  // namespace audiosr

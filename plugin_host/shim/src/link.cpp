@@ -35,8 +35,8 @@ constexpr char kSilent[] =
     "the daemon does not answer; see `audiosr-bridge daemon status`, and restart it";
 constexpr char kGone[] = "the daemon went away; start it with `audiosr-bridge daemon start`";
 
-struct Endpoints {
-    std::string control, work;
+struct Connection {
+    std::string control, work;  // endpoints
     Key key;
 };
 
@@ -45,7 +45,7 @@ struct Failure {
 };
 
 // The connection file of the daemon: where it listens, and the key. An empty code: it was read.
-Failure read_connection(const std::string& folder, Endpoints& endpoints) {
+Failure read_connection(const std::string& folder, Connection& to) {
     std::string text;
     Json json;
     if (folder.empty() || !read_private(folder + "/daemon.json", kConnectionBytes, text)) {
@@ -58,9 +58,9 @@ Failure read_connection(const std::string& folder, Endpoints& endpoints) {
         return {"E_VERSION", "daemon and plugin are of different versions; update the older one"};
     }
     const Json* where = json.get("endpoints");
-    endpoints.control = where ? where->text_or("control", "") : "";
-    endpoints.work = where ? where->text_or("work", "") : "";
-    if (!unhex(json.text_or("key", ""), endpoints.key.data(), endpoints.key.size())) {
+    to.control = where ? where->text_or("control", "") : "";
+    to.work = where ? where->text_or("work", "") : "";
+    if (!unhex(json.text_or("key", ""), to.key.data(), to.key.size())) {
         return {"E_NO_DAEMON", "the daemon's connection file has no key; restart the daemon"};
     }
     return {};
@@ -119,8 +119,8 @@ struct Link::Inside {
 
     // ---- the session
 
-    Failure greet(const Endpoints& to, int64_t deadline_ms, const std::atomic<bool>& stop);
-    Failure begin(const Endpoints& to, const std::string& nonce, const Message& answer);
+    Failure greet(const Connection& to, int64_t deadline_ms, const std::atomic<bool>& stop);
+    Failure begin(const Connection& to, const std::string& nonce, const Message& answer);
     bool is_open() const {
         return is_up && control.socket.is_open() && work.socket.is_open();
     }
@@ -143,7 +143,7 @@ struct Link::Inside {
 
     // ---- what goes
 
-    void send_end(Job& job);
+    void send_audio(Job& job, int64_t size, const std::string& audio, bool is_last);
     void give_back(const Event& event);
     void give_up(const std::string& job, const char* code, const char* text);
     void fail(const std::string& job, const std::string& code, const std::string& text,
@@ -153,7 +153,7 @@ struct Link::Inside {
 
 // ---- the session
 
-Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
+Failure Link::Inside::greet(const Connection& to, int64_t deadline_ms,
                             const std::atomic<bool>& stop) {
     if (!control.socket.open(to.control, deadline_ms, stop)) {
         return unreached(deadline_ms);
@@ -175,7 +175,8 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
                 return {"E_TIMEOUT", kSilent};
             }
         } else if (open_message(to.key, frames, answer) == Opened::good &&
-                   answer.session.empty() && answer.meta.text_or("client_nonce", "") == nonce) {
+                   (answer.type == "welcome" || answer.type == "refused") &&
+                   answer.meta.text_or("client_nonce", "") == nonce) {
             break;
         }
     }
@@ -190,11 +191,11 @@ Failure Link::Inside::greet(const Endpoints& to, int64_t deadline_ms,
     return failure;
 }
 
-Failure Link::Inside::begin(const Endpoints& to, const std::string& nonce,
+Failure Link::Inside::begin(const Connection& to, const std::string& nonce,
                             const Message& answer) {
     const Json& meta = answer.meta;
     const auto& protocol = meta.get("protocol")->items;
-    if (answer.type != "welcome" || protocol.size() != 2 || protocol[0].value != kMajor) {
+    if (protocol.size() != 2 || protocol[0].value != kMajor) {
         return {"E_VERSION", "daemon and plugin speak different protocols; update the older one"
                              " and run `audiosr-bridge daemon restart`"};
     }
@@ -332,16 +333,15 @@ void Link::Inside::on_error(const Message& message) {
 void Link::Inside::on_accepted(Job& job, const Message& message) {
     const int64_t received = message.meta.whole_or("received", 0);
     if (received < job.what.origin) {
-        return give_up(job.what.job, "E_VERSION",
-                       "the daemon cannot begin in the middle of a sound; update it");
+        return give_up(job.what.job, "E_PROTOCOL", "the daemon wants another sound than this");
     }
     job.is_accepted = true;
     job.is_complete = message.meta.get("complete")->is_true;
     job.next_in = received;
     job.input_credit = std::min(message.meta.whole_or("credit_bytes", 0), kMaxCreditBytes);
     add(Event::accepted, job.what.job).start = received;
-    if (job.is_ending) {
-        send_end(job);
+    if (job.is_ending && !job.is_complete) {
+        send_audio(job, 0, "", true);
     }
 }
 
@@ -383,18 +383,18 @@ void Link::Inside::wait(int64_t deadline_ms) {
 
 // ---- what goes
 
-void Link::Inside::send_end(Job& job) {
-    job.is_complete = true;
-    const std::string nothing;
-    work.send("audio",
-              Meta()
-                  .text("job", job.what.job)
-                  .whole("start", job.next_in)
-                  .whole("num_channels", job.what.num_channels)
-                  .whole("num_samples", 0)
-                  .text("dtype", "f4")
-                  .flag("last", true),
-              &nothing);
+void Link::Inside::send_audio(Job& job, int64_t size, const std::string& audio, bool is_last) {
+    Meta meta;
+    meta.text("job", job.what.job)
+        .whole("start", job.next_in)
+        .whole("num_channels", job.what.num_channels)
+        .whole("num_samples", size)
+        .text("dtype", "f4")
+        .flag("last", is_last);
+    work.send("audio", meta, &audio);
+    job.input_credit -= static_cast<int64_t>(audio.size());
+    job.next_in += size;
+    job.is_complete = is_last;
 }
 
 void Link::Inside::give_back(const Event& event) {
@@ -438,17 +438,16 @@ Link::~Link() { close(); }
 bool Link::open(const std::string& runtime_folder, int timeout_ms, const std::atomic<bool>& stop,
                 std::string& code, std::string& text) {
     close();
-    Endpoints endpoints;
-    Failure failure = read_connection(runtime_folder, endpoints);
+    Connection to;
+    Failure failure = read_connection(runtime_folder, to);
     if (failure.code.empty()) {
-        failure = inside_->greet(endpoints, now_ms() + timeout_ms, stop);
+        failure = inside_->greet(to, now_ms() + timeout_ms, stop);
     }
     code = failure.code, text = failure.text;
-    if (code.empty()) {
-        return true;
+    if (!is_open()) {
+        inside_->hang_up();
     }
-    inside_->hang_up();
-    return false;
+    return is_open();
 }
 
 void Link::close() {
@@ -495,8 +494,9 @@ bool Link::submit(const Submit& what) {
     job.what = what;
     inside_->jobs[what.job] = job;
     const std::string text = meta.written();
-    if (what.live && inside_->minor < 1) {
-        inside_->fail(what.job, "E_VERSION", "the daemon cannot play live; update it", false);
+    if ((what.origin || what.live) && inside_->minor < 1) {
+        inside_->fail(what.job, "E_VERSION", "the daemon is older than the plugin; update it",
+                      false);
     } else if (text.size() > inside_->limits.meta_bytes) {
         inside_->fail(what.job, "E_SETTINGS", "the settings are longer than the daemon takes",
                       false);
@@ -533,17 +533,7 @@ int64_t Link::send(const std::string& name, int64_t start, const float* const* s
             audio.append(reinterpret_cast<const char*>(samples[channel] + taken),
                          static_cast<size_t>(size * kSampleBytes));
         }
-        inside_->work.send("audio",
-                           Meta()
-                               .text("job", name)
-                               .whole("start", job.next_in)
-                               .whole("num_channels", job.what.num_channels)
-                               .whole("num_samples", size)
-                               .text("dtype", "f4")
-                               .flag("last", false),
-                           &audio);
-        job.input_credit -= size * sample_bytes;
-        job.next_in += size;
+        inside_->send_audio(job, size, audio, false);
         taken += size;
     }
     return taken;
@@ -556,7 +546,7 @@ bool Link::end(const std::string& name) {
     }
     Inside::Job& job = found->second;
     if (job.is_accepted && !job.is_complete) {
-        inside_->send_end(job);
+        inside_->send_audio(job, 0, "", true);
     }
     job.is_ending = true;
     return is_open();

@@ -52,12 +52,7 @@ void Live::work() {
         at_.delivery.push_silence(segment_end == kNever ? due : segment_end);
         return;
     }
-    if (!waits && cursor() < at_.due() - at_.sample_rate) {  // hopelessly behind: begin anew
-        close();
-        push(due, Found::late);
-        return;
-    }
-    if (!at_.is_awake()) {
+    if (!waits && (!at_.is_awake() || cursor() < at_.due() - at_.sample_rate)) {
         push(due, Found::late);
         return;
     }
@@ -76,11 +71,16 @@ void Live::work() {
         }
     }
     settings_ = settings;
+    // While a model loads time goes on, and what is past by then nobody wants: begin anew.
+    if (job_ && !waits && segment.place_of(cursor()) - opened_at_ > at_.sample_rate &&
+        job_->got_until < segment.place_of(cursor()) - at_.sample_rate / 2)
+        is_stale_ = true;
+    if (job_ && is_stale_ && job_->is_decided) close();
     if (!job_ && !open(segment)) return;
-    send(segment, segment_end);
+    if (waits || job_->is_decided) send(segment, segment_end);
     while (take(segment, known_end)) {
     }
-    if (job_) at_.daemon.await(*job_, job_->sent > segment.place_of(cursor()) + at_.latency);
+    if (job_) at_.daemon.await(*job_, !job_->is_decided || job_->sent > segment.place_of(cursor()) + at_.latency);
 }
 
 bool Live::open(const Segment& segment) {
@@ -101,6 +101,8 @@ bool Live::open(const Segment& segment) {
     const int64_t origin =
         std::max(segment.place_of(segment.kept_from), place - at_.sample_rate / 2);
     job_ = at_.daemon.submit(settings_, origin, place);
+    opened_at_ = place;
+    is_stale_ = false;
     segment_ = segment.id;
     at_.report.tell(kRendering);
     return true;

@@ -28,7 +28,9 @@ class Live : public Resolver {
 
     Workplace at_;
     std::shared_ptr<Job> job_;
-    uint32_t segment_ = 0;  // of the job
+    uint32_t segment_ = 0;   // of the job
+    int64_t opened_at_ = 0;  // the place where it was to begin
+    bool is_stale_ = false;  // its results come too late for good
     std::string settings_;
     int tries_ = 0;
     int64_t second_ = -1;   // the second that is being counted

@@ -8,7 +8,7 @@ namespace {
 
 constexpr double kFarAhead = 0.75;  // a host that renders ahead of its playback has 0.2 s, say
 constexpr double kMostLate = 1.0;
-constexpr double kWindow = 2.0, kSameInWindow = 0.25, kStall = 0.5, kStopped = 2.0;
+constexpr double kSameFor = 2.0, kSame = 0.25, kStopped = 2.0;
 
 }  // namespace
 
@@ -20,16 +20,15 @@ void Pace::reset(double sample_rate) {
 
 void Pace::forget() {
     ahead_ = false;
-    lead_ = window_audio_ = window_wall_ = longest_ = 0;
+    lead_ = same_for_ = drift_ = 0;
 }
 
 bool Pace::is_ahead(int64_t now_ns, int64_t num_samples) {
     const double gone = std::max(0.0, static_cast<double>(now_ns - last_ns_) * 1e-9 - excused_);
     if (started_) {
         lead_ = std::max(-kMostLate, lead_ + last_seconds_ - gone);
-        window_audio_ += last_seconds_;
-        window_wall_ += gone;
-        longest_ = std::max(longest_, gone - last_seconds_);
+        same_for_ += gone;
+        drift_ += last_seconds_ - gone;
         if (gone - last_seconds_ > kStopped) forget();
     }
     started_ = true;
@@ -37,15 +36,9 @@ bool Pace::is_ahead(int64_t now_ns, int64_t num_samples) {
     last_seconds_ = static_cast<double>(num_samples) / sample_rate_;
     excused_ = 0;
 
-    if (!ahead_) {
-        ahead_ = lead_ > kFarAhead;
-        window_audio_ = window_wall_ = longest_ = 0;
-    } else if (window_wall_ >= kWindow) {
-        const bool plays =
-            std::abs(window_audio_ - window_wall_) <= kSameInWindow && longest_ < kStall;
-        if (plays) forget();
-        window_audio_ = window_wall_ = longest_ = 0;
-    }
+    if (!ahead_ || std::abs(drift_) > kSame) same_for_ = drift_ = 0;
+    if (same_for_ >= kSameFor) forget();
+    ahead_ = ahead_ || lead_ > kFarAhead;
     return ahead_;
 }
 

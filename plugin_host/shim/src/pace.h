@@ -31,7 +31,7 @@ class Pace {
     int64_t last_ns_ = 0;
     double last_seconds_ = 0;  // of audio, in the block before
     double excused_ = 0, lead_ = 0;
-    double window_audio_ = 0, window_wall_ = 0, longest_ = 0;
+    double same_for_ = 0, drift_ = 0;  // seconds in which the lead has not changed; how far it has
 };
 
 }  // namespace audiosr

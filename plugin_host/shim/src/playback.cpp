@@ -71,11 +71,11 @@ Run Playback::read(int64_t time, int64_t at_most, bool waits, bool counts, float
                    float* share) {
     Run run;
     run.size = at_most;
+    discard_before(time);
     if (time < from_) {
         run.size = std::min(at_most, from_ - time);
         return run;
     }
-    discard_before(time);
     if (wet_.num_pieces() == 0 || wet_.piece(0).time > time) {
         if (wet_.num_pieces() > 0) run.size = std::min(at_most, wet_.piece(0).time - time);
         run.kind = Run::late;

@@ -30,13 +30,14 @@ class Playback {
     // `counts`: somebody listens, so that what is missing is missed.
     Run read(int64_t time, int64_t at_most, bool waits, bool counts, float* const* high,
              float* share);
+    // What is before this time will not be read.
+    void discard_before(int64_t time);
 
     uint32_t count(Found found) const {  // [any]
         return counts_[static_cast<int>(found)].load(std::memory_order_relaxed);
     }
 
   private:
-    void discard_before(int64_t time);
     void note(const Piece& piece, Found heard);
     int64_t wet_ahead(int64_t time, int64_t enough) const;
     void fade(int64_t ahead, int64_t size, float* share);

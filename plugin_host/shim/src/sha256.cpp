@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(AUDIOSR_PORTABLE)
 #include <cpuid.h>
 #include <immintrin.h>
 #endif
@@ -50,7 +50,7 @@ void compress_portably(uint32_t state[8], const uint8_t* data, size_t num_blocks
     }
 }
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(AUDIOSR_PORTABLE)
 
 // The same by the processor's own instructions, which hold the state as ABEF and CDGH.
 __attribute__((target("sha,sse4.1"))) void compress_natively(uint32_t state[8],

@@ -36,7 +36,7 @@ bool begins_with(std::string_view text, std::string_view beginning) {
 bool Zmtp::open(const std::string& endpoint, int64_t deadline_ms, const std::atomic<bool>& stop) {
     constexpr std::string_view scheme("ipc://");
     close();
-    if (begins_with(endpoint, scheme) &&
+    if (!stop && begins_with(endpoint, scheme) &&
         connect(endpoint.substr(scheme.size()), deadline_ms, stop) &&
         shake_hands(deadline_ms, stop)) {
         return true;
