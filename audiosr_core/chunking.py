@@ -47,6 +47,14 @@ class ChunkPlan:
         start, end = self.core(index)
         return start - self.past, end + self.future
 
+    @property
+    def reach(self) -> int:
+        """Ticks before its core that the settled result of a chunk depends on.
+
+        Where chunks overlap it is joined with its predecessor, whose slice begins a stride earlier.
+        """
+        return self.past + (self.stride if self.overlap else 0)
+
     def num_chunks(self, num_samples: int) -> int:
         """Chunks that a sound of this many input samples needs."""
         return -(-num_samples // self.at(self.stride, self.rate_in))

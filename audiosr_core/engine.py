@@ -183,13 +183,14 @@ class Engine:
         region: tuple[int, int] | None = None,
         on_step: Callable[[], None] = lambda: None,
         compute: Compute = high_band,
+        origin: int = 0,
     ) -> Stream:
-        """A stream for one sound; see `Stream` for `region`, `on_step` and `compute`."""
+        """A stream for one sound; see `Stream` for all from `region` on."""
         check_format(sample_rate, num_channels)
         _check_mode(settings)
         model = self.model(settings)
         return Stream(
-            model, sample_rate, num_channels, settings, decision, region, on_step, compute
+            model, sample_rate, num_channels, settings, decision, region, on_step, compute, origin
         )
 
     def open_live(

@@ -153,6 +153,8 @@ class Stream:
             the same place of the whole render
         on_step: called all along while a chunk is computed; raise from it to cancel
         compute: `high_band`, or what stands in front of it
+        origin: input sample that the first block begins at, with silence before it; chunks and
+            noise lie where they would in a stream that began earlier
     """
 
     def __init__(
@@ -165,6 +167,7 @@ class Stream:
         region: tuple[int, int] | None = None,
         on_step: Callable[[], None] = lambda: None,
         compute: Compute = high_band,
+        origin: int = 0,
     ) -> None:
         self._compute = compute
         self.model, self.settings, self.decision = model, settings, decision
@@ -172,14 +175,16 @@ class Stream:
         self._on_step = on_step
         self.num_channels = num_channels
         self.region = region
-        self._first = 0  # input sample that the first block begins at
-        self._received = 0  # input samples so far, those before it too
+        self._first = origin  # input sample that the first block begins at
+        self._received = origin  # input samples so far, those before it too
         self._blocks: list[Samples] = []  # the latest, as they came
         self._kept: list[Samples] = []  # input from self._kept_from on; joined when a chunk is due
-        self._kept_from = self.plan.at(self.plan.slice(0)[0], sample_rate)
+        self._first_chunk = origin // self.plan.at(self.plan.stride, sample_rate)
+        joins = self._first_chunk > 0 and self._overlap > 0
+        self._index = self._first_chunk - joins  # the one before is computed for the join alone
+        self._kept_from = self.plan.at(self.plan.slice(self._index)[0], sample_rate)
         width = width_hz(decision.cutoff.hz, settings.transition)
         self._fade = end_fade(width, decision.rate_out)
-        self._index = 0
         self._tail: HighBand | None = None  # overlap of the last chunk
         self._flushed = False
 
@@ -188,6 +193,11 @@ class Stream:
         """Input samples that must follow a sample before it can settle, at most."""
         _, last = self.plan.slice(0)
         return self.plan.at(last, self.plan.rate_in)
+
+    @property
+    def first_out(self) -> int:
+        """Output sample that the first piece begins at: of the grid, at or before the origin."""
+        return self.plan.at(self._first_chunk * self.plan.stride, self.plan.rate_out)
 
     def skip(self) -> tuple[int, int]:
         """Leave out all chunks before the region; called before the first block, or not at all.
@@ -198,7 +208,7 @@ class Stream:
         """
         plan = self.plan
         if self.region:
-            self._index = next(iter(plan.chunks_of(*self.region)), 0)
+            self._index = self._first_chunk = next(iter(plan.chunks_of(*self.region)), 0)
             self._kept_from = plan.at(plan.slice(self._index)[0], plan.rate_in)
             self._first = self._received = max(0, self._kept_from)
         return self._first, plan.at(self._index * plan.stride, plan.rate_out)
@@ -222,7 +232,7 @@ class Stream:
             )
         check_finite(samples, self._received, self.plan.rate_in)
         if self._received == self._first:
-            silence = max(0, -self._kept_from)
+            silence = self._first - self._kept_from
             self._kept = [np.zeros((self.num_channels, silence), samples.dtype)]
             self._blocks = []
         self._blocks.append(samples.copy())  # the caller may use its block again
@@ -250,13 +260,16 @@ class Stream:
             original, high = self._next_chunk()
             size = min(original.shape[1], total_out - done)
             fade = fade_at(self._fade[::-1], total_out - len(self._fade) - done, size)
-            yield original[:, :size], high[:, :size] * fade
+            if self._index > self._first_chunk:
+                yield original[:, :size], high[:, :size] * fade
             done += size
 
     def _settle(self) -> Iterator[tuple[Samples, HighBand]]:
         plan = self.plan
         while plan.at(plan.slice(self._index)[1], plan.rate_in) <= self._received:
-            yield self._next_chunk()
+            made = self._next_chunk()
+            if self._index > self._first_chunk:
+                yield made
 
     def _next_chunk(self) -> tuple[Samples, HighBand]:
         plan, index = self.plan, self._index

@@ -31,6 +31,7 @@ from bridge.client_job import Job
 from bridge.errors import (
     NoDaemonError,
 )
+from bridge.jobs import Priority as Priority
 from bridge.jobs import job_id
 from bridge.protocol import Message
 from bridge.remote_stream import RemoteStream
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 CONNECTION_VARIABLE = "AUDIOSR_BRIDGE_CONNECTION"
 
-Priority = Literal["audition", "interactive", "batch"]
 Policy = Literal["cancel", "finish", "hold"]
 Want = Literal["sound", "parts"]
 
@@ -271,18 +271,24 @@ class Client:
         priority: Priority = "interactive",
         on_disconnect: Policy = "cancel",
         instance: str | None = None,
+        origin: int = 0,
+        start: int = 0,
+        live: bool = False,
     ) -> RemoteStream:
         """A stream for one sound whose end is not known yet; the twin of `Engine.open`.
 
         Args:
             decision: as `analyse` made it; None follows the cutoff all along
             dtype: of the blocks that will be pushed, float32 or float64
+            origin: place of the first sample that will be pushed; see `Stream`
+            start: results are wanted from this output sample on
+            live: with little latency, by a model that can; see `Engine.open_live`
         """
         name = "f8" if np.dtype(dtype) == np.float64 else "f4"
         job = self.begin(
-            Sound.stream(sample_rate, num_channels, name), settings or Settings(),
+            Sound.stream(sample_rate, num_channels, name, origin, live), settings or Settings(),
             priority=priority, on_disconnect=on_disconnect, decision=decision, instance=instance,
-            hold=True,
+            hold=True, start=start,
         )  # fmt: skip
         return RemoteStream(job)
 
@@ -299,6 +305,7 @@ class Client:
         dry_run: bool = False,
         instance: str | None = None,
         hold: bool = False,
+        start: int = 0,
     ) -> Job:
         """As `submit`, for a sound that may still be on its way; with `hold` see `Job.chunks`."""
         if not isinstance(settings, Settings):
@@ -318,7 +325,7 @@ class Client:
             "decision": decided,
             "region": None if region is None else list(region),
             "want": want,
-            "start": 0,
+            "start": start,
             "dry_run": dry_run,
             "priority": priority,
             "on_disconnect": on_disconnect,
@@ -326,6 +333,9 @@ class Client:
         }
         if sound.path is not None:
             spec["path"] = os.fspath(sound.path)
+        if sound.origin or sound.live:
+            session.check_minor(1, "streams that begin anywhere or are live")
+            spec |= {"origin": sound.origin, "live": sound.live}
         what = {**spec["settings"], "want": want, "dry_run": dry_run}
         if on_disconnect == "cancel":  # it ends with this client: no other one may take it over
             what["client"] = self._nobody_elses

@@ -76,6 +76,8 @@ class Job:
         self._credit = CREDIT_BYTES
         self._owed = 0  # bytes of results that were taken and not given back yet
         self._dry_run = self._wants_parts = False
+        self.first_out = 0  # output sample that the result begins at, once it is decided
+        self._start = 0  # output sample from which on results are wanted
 
     def __enter__(self) -> Self:
         return self
@@ -321,6 +323,9 @@ class Job:
     def _on_decided(self, message: Message) -> None:
         self.plan, self.model_sha256 = message["plan"], message["model_sha256"]
         self._decision = message["decision"]
+        if not self._next_start:
+            self.first_out = max(self._start, first_out(self.plan, self.sound))
+            self._next_start = self.first_out
         if self._dry_run:
             self._finish({})
 
@@ -359,6 +364,7 @@ class Job:
         credit = self._credit = min(CREDIT_BYTES, self._session.limits.credit_bytes)
         self.settings = spec["settings"]
         self._dry_run, self._wants_parts = spec["dry_run"], spec["want"] == "parts"
+        self._start = spec["start"]
         try:
             asked = self._session.ask_later(
                 "submit", {**spec, "job": self.id, "credit_bytes": credit}, on="work"
@@ -414,6 +420,13 @@ class Job:
             start, parts, _ = self._results.popleft()
             made[:, start : start + parts[0].shape[1]] = parts[0]
         return Audio(made, rate)
+
+
+def first_out(plan: Mapping[str, Any], sound: Sound) -> int:
+    """Output sample that the result begins at: of the grid, at or before the origin."""
+    if not sound.origin or sound.live:  # which has no chunks, and begins where its sound does
+        return sound.origin
+    return int(sound.origin // plan["stride_in"] * plan["stride_out"])
 
 
 def decision_from(values: Mapping[str, Any]) -> Decision:

@@ -198,6 +198,17 @@ class Connection:
         except BridgeError as error:
             raise BridgeError(f"{path} cannot be used: {error}") from error
 
+    @classmethod
+    def read_remote(cls, path: Path) -> Connection:
+        """As `read`; BridgeError where the daemon is one of this machine."""
+        connection = cls.read(path)
+        if connection.endpoints.is_local:
+            raise BridgeError(
+                f"{path} must be a file of `audiosr-bridge daemon keys create`, but is that of a"
+                " daemon on this machine; leave --upstream out"
+            )
+        return connection
+
     def write_atomic(self, path: Path) -> None:
         """There whole or not at all, and for nobody else's eyes."""
         write_private(path, self.text().encode())

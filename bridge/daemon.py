@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     code = EXIT_OK
     try:
         options = _options(given)
+        if options.upstream is not None:
+            Connection.read_remote(options.upstream)  # what is wrong with it is told now
         for folder in (options.runtime, options.cache, options.state):
             runtime_dir.private_folder(folder)
         with (
@@ -214,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--osc", type=int, default=None)
     parser.add_argument("--osc-listen", default=defaults.osc_host)
     parser.add_argument("--engine", default=None)
+    parser.add_argument("--upstream", type=Path, default=None)
     return parser
 
 
@@ -235,6 +238,7 @@ def _options(given: argparse.Namespace) -> Options:
         osc_host=given.osc_listen,
         osc_token=os.environ.get("AUDIOSR_BRIDGE_OSC_TOKEN"),
         engine=given.engine,
+        upstream=given.upstream,
     )
 
 

@@ -13,9 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from bridge.protocol import PRIORITIES
+
+Priority = Literal["audition", "interactive", "batch"]  # as PRIORITIES
 
 
 class State(StrEnum):

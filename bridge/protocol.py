@@ -26,7 +26,7 @@ from bridge.errors import ProtocolError, UnsupportedError
 
 MAGIC = b"ASB1"
 MAGIC_FAMILY = b"ASB"
-VERSION = (1, 0)  # major: both sides must agree; minor: fields and types were added
+VERSION = (1, 1)  # major: both sides must agree; minor: fields and types were added
 MAC_BYTES = 32
 NONCE_BYTES = 16
 KEY_BYTES = 32
@@ -232,6 +232,8 @@ TYPES: dict[str, MessageType] = {
             ),
             "want": Field("text", choices=WANTS),
             "start": Field("whole", required=False),  # results wanted from here, output samples
+            "origin": Field("whole", required=False),  # of a stream: its first sample's place
+            "live": Field("flag", required=False),  # of a stream: little latency
             "dry_run": Field("flag", required=False),  # stop after `decided`
             "priority": Field("text", choices=PRIORITIES),
             "on_disconnect": Field("text", choices=POLICIES),

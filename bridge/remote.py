@@ -14,7 +14,7 @@ write the file that one would write, byte for byte, and no more is kept than has
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -143,8 +143,16 @@ class RemoteEngine:
         decision: Decision,
         region: tuple[int, int] | None = None,
         on_step: Callable[[], None] = lambda: None,
+        origin: int = 0,
+        start: int = 0,
+        dtype: str = "f8",
     ) -> RemoteParts:
-        """As `Engine.open`; the sound that was just analysed is not sent again."""
+        """As `Engine.open`; the sound that was just analysed is not sent again.
+
+        Args:
+            start: output sample from which on anything is wanted
+            dtype: of the blocks that will be pushed, and of the originals that come back
+        """
         job, analysed, self._analysed = self._job, self._analysed, False
         if job is not None:
             if analysed and (region, settings.as_dict(), decision) == (
@@ -152,7 +160,7 @@ class RemoteEngine:
             ):  # fmt: skip
                 return RemoteParts(job, on_step, sends=False)
             job.close()
-        sound = Sound.stream(sample_rate, num_channels, "f8")
+        sound = Sound.stream(sample_rate, num_channels, dtype, origin)
         self._job = job = self._client.begin(
             sound,
             settings,
@@ -162,10 +170,31 @@ class RemoteEngine:
             decision=decision,
             want="parts",
             hold=True,
+            start=start,
         )
         job.decided(None, on_step)
         self._shas[settings.model] = job.model_sha256
         return RemoteParts(job, on_step, sends=True)
+
+    def open_live(
+        self,
+        sample_rate: int,
+        num_channels: int,
+        settings: Settings,
+        origin: int = 0,
+        dtype: str = "f4",
+    ) -> RemoteParts:
+        """As `Engine.open_live`."""
+        if self._job is not None:
+            self._job.close()
+        sound = Sound.stream(sample_rate, num_channels, dtype, origin, live=True)
+        self._job = job = self._client.begin(
+            sound, settings, priority=self._priority, on_disconnect=self._on_disconnect,
+            want="parts", hold=True,
+        )  # fmt: skip
+        job.decided()
+        self._shas[settings.model] = job.model_sha256
+        return RemoteParts(job, lambda: None, sends=True)
 
     def extend(self, audio: Audio, settings: Settings) -> Audio:
         """As `Engine.extend`."""
@@ -224,15 +253,27 @@ class RemoteParts:
         self._sound = job.sound
         self._pieces = job.pieces(None, on_step)
         self._kept: deque[Samples] = deque()
-        self._kept_from = 0
-        self._received = 0  # samples in
-        self._given = 0  # samples out
+        self._kept_from = self._received = job.sound.origin  # samples in
+        self._given = self.first_out = job.first_out  # samples out
+        if not self._resamples and self.first_out < self._kept_from:  # silence comes first
+            silence = self._kept_from - self.first_out
+            self._kept.append(np.zeros((job.sound.num_channels, silence), np.float32))
+            self._kept_from = self.first_out
         self._flushed = False
 
     @property
     def latency_samples(self) -> int:
         """Input samples that must follow a sample before it can settle, at most."""
         return int(self._job.plan["latency_samples"])
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """As `decided` has it."""
+        return self._job.plan
+
+    @property
+    def model_sha256(self) -> str:
+        return self._job.model_sha256
 
     def skip(self) -> tuple[int, int]:
         """As `Stream.skip`, but nothing is left out, for the daemon counts from the start."""

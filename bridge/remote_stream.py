@@ -24,7 +24,7 @@ class RemoteStream:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self._pushed = 0
+        self._pushed = job.sound.origin
         self._taken = 0
         self._flushed = False
 

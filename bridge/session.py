@@ -99,6 +99,7 @@ class Session:
         self.limits = LIMITS
         self.events_key = b""
         self.daemon_version = ""
+        self.protocol = VERSION  # the daemon's
         self._client = client
         self._key = connection.key_bytes
         self._lock = threading.Lock()
@@ -128,6 +129,15 @@ class Session:
     @property
     def alive(self) -> bool:
         return self._failure is None and not self._closing
+
+    def check_minor(self, minor: int, what: str) -> None:
+        """VersionError where the daemon is too old for this."""
+        if self.protocol[1] < minor:
+            raise VersionError(
+                f"{what} need protocol {VERSION[0]}.{minor}, the daemon speaks"
+                f" {self.protocol[0]}.{self.protocol[1]}; update it and run"
+                " `audiosr-bridge daemon restart`"
+            )
 
     def ask(self, type: str, meta: Mapping[str, Any] | None = None, timeout: float = 10) -> Message:
         """The daemon's answer on the control socket; its error is raised."""
@@ -303,6 +313,7 @@ class _Life:
                 f"the daemon speaks protocol {theirs}, this client {VERSION[0]}.{VERSION[1]};"
                 " update the older of the two and run `audiosr-bridge daemon restart`"
             )
+        session.protocol = theirs[0], theirs[1]
         session.limits = _limits(message["limits"])
         session.daemon_version = message["version"]
         session.events_key = bytes.fromhex(message["events_key"])

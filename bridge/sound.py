@@ -37,6 +37,8 @@ class Sound:
     content: str  # what identifies the samples
     path: Path | None = None
     samples: Samples | None = None  # all of them, if they are there already
+    origin: int = 0  # of a stream: its first sample's place
+    live: bool = False  # of a stream
 
     @classmethod
     def of(cls, audio: Audio) -> Sound:
@@ -58,10 +60,15 @@ class Sound:
         return cls("inline", sample_rate, num_channels, num_samples, dtype, secrets.token_hex(16))
 
     @classmethod
-    def stream(cls, sample_rate: int, num_channels: int, dtype: str) -> Sound:
-        """A sound that will come in blocks, nobody knows how many."""
+    def stream(
+        cls, sample_rate: int, num_channels: int, dtype: str, origin: int = 0, live: bool = False
+    ) -> Sound:
+        """A sound that will come in blocks, nobody knows how many, with silence before `origin`."""
         check_format(sample_rate, num_channels)
-        return cls("stream", sample_rate, num_channels, None, dtype, secrets.token_hex(16))
+        return cls(
+            "stream", sample_rate, num_channels, None, dtype, secrets.token_hex(16),
+            origin=origin, live=live,
+        )  # fmt: skip
 
     @classmethod
     def at(cls, path: Path, sample_rate: int, num_channels: int, num_samples: int) -> Sound:
@@ -96,9 +103,9 @@ class Upload:
         self._ended = sound.samples is not None
         self._over = sound.source == "path"
         self._blocks: deque[Samples] = deque()
-        self._place = 0  # sample at which the first of them starts
-        self._queued = 0  # end of the last of them
-        self._start = 0  # next sample to send
+        self._place = sound.origin  # sample at which the first of them starts
+        self._queued = sound.origin  # end of the last of them
+        self._start = sound.origin  # next sample to send
         if sound.samples is not None:
             self.put(sound.samples)
 

@@ -53,12 +53,14 @@ from bridge.errors import CancelledError, JobError, WorkerError, code_of
 from bridge.jobs import ANALYSIS
 from bridge.pipe import Buffer, Framer, PipeMessage, pack
 from bridge.protocol import DTYPES
-from bridge.spool import SpoolReader
+from bridge.spool import SpoolReader, StreamReader
 from bridge.worker_engine import (
     ChunkEngine,
     ChunkStream,
+    LiveStream,
     Pieces,
     RealEngine,
+    Sound,
     as_dict,
     free_memory,
     is_broken_device,
@@ -184,7 +186,7 @@ class Ended:
 class Job:
     """One sound on its way through the walk."""
 
-    def __init__(self, command: PipeMessage) -> None:
+    def __init__(self, command: PipeMessage, engine: ChunkEngine) -> None:
         """Raises AudioSRError where the command asks for what cannot be."""
         self.id: str = command["job"]
         self.sample_rate: int = command["sample_rate"]
@@ -194,6 +196,8 @@ class Job:
         self.want: str = command.get("want", "sound")
         self.start: int = command.get("start") or 0
         self.streams: bool = command.get("stream", False)
+        self.origin: int = command.get("origin") or 0
+        self.live: bool = command.get("live", False)
         region = command.get("region")
         self.region: tuple[int, int] | None = (region[0], region[1]) if region else None
         check_format(self.sample_rate, self.num_channels)
@@ -203,18 +207,27 @@ class Job:
             self.settings = keep_rate(self.settings)
         self.expected: int | None = command["source"].get("num_samples")
         self.source: Source = self._open(command["source"])
+        self.engine = engine.on_sound(
+            Sound(
+                command["source"].get("dtype", "f8"),
+                None if self.streams else self.source.num_samples,
+                self.region,
+                self.start,
+                command.get("priority", "interactive"),
+            )
+        )
         self.decision: Any = None
-        self.stream: ChunkStream | None = None
+        self.stream: ChunkStream | LiveStream | None = None
         self.compute: CachedCompute | None = None
         self.total_out: int | None = None
-        self.num_chunks = 0  # that came out so far
+        self.first_chunk = self.num_chunks = 0  # number of the first; that came out so far
         self.seconds = 0.0  # spent on it
         self.notes: list[str] = []
         self.cutoff_hz = 0.0
         self.told_at, self.told = -math.inf, -1.0  # the progress: monotonic seconds, fraction
         self.model_sha256 = ""
-        self._pushed = 0
-        self._done = 0  # output samples that came out so far
+        self._pushed = self.origin
+        self._done = 0  # where the next piece begins, in output samples
         self._flushed = False
         self.hits = 0
         self.is_held = False  # a whole result is kept: reference mode
@@ -247,6 +260,26 @@ class Job:
             self.region = start, min(stop, there)
         return there
 
+    def begin(self, stream: ChunkStream | LiveStream, first_out: int, first_chunk: int) -> None:
+        """From now on `next` has something to give, from there on."""
+        self.stream, self._done, self.first_chunk = stream, first_out, first_chunk
+
+    def plan(self) -> dict[str, Any]:
+        """Where its results will come."""
+        assert self.stream is not None
+        plan, total = self.stream.plan, self.num_samples
+        return {
+            "rate_in": plan.rate_in,
+            "rate_out": plan.rate_out,
+            "stride_in": plan.at(plan.stride, plan.rate_in),
+            "stride_out": plan.at(plan.stride, plan.rate_out),
+            "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
+            "past_in": plan.at(plan.reach, plan.rate_in),
+            "num_chunks": None if total is None else plan.num_chunks(total),
+            "num_samples_out": self.total_out,
+            "latency_samples": self.stream.latency_samples,
+        }
+
     def next(self, received: int, complete: bool) -> Made | Starved | Ended:
         """The next piece; computes a chunk where none is left over."""
         assert self.stream is not None
@@ -271,6 +304,24 @@ class Job:
                 return Starved()
         return self._pieces.popleft()
 
+    def next_live(self, received: int, complete: bool) -> Made | Starved | Ended:
+        """All that settles by what has come, at once."""
+        assert self.stream is not None
+        if received > self._pushed:
+            parts = list(self.stream.push_split(self.source.read(self._pushed, received)))
+            self._pushed = received
+        elif not complete:
+            return Starved()
+        elif not self._flushed:
+            parts, self._flushed = list(self.stream.flush_split()), True
+        else:
+            return Ended()
+        if not parts:
+            return Starved()
+        original, high = (np.concatenate(one, axis=1) for one in zip(*parts, strict=True))
+        self._take(original, high)
+        return self._pieces.popleft()
+
     def hold(self, made: Samples, size: int) -> None:
         """Keep a whole result, to be handed over in pieces of `size`."""
         for at in range(0, made.shape[1], size):
@@ -282,6 +333,7 @@ class Job:
 
     def close(self) -> None:
         self.source.close()
+        self.engine.close()
 
     def _block(self, received: int) -> Samples:
         stop = min(received, self._pushed + BLOCK_SECONDS * self.sample_rate)
@@ -299,7 +351,7 @@ class Job:
     def _cut(self, parts: dict[str, Samples]) -> None:
         """What nobody wants goes; the rest in pieces that a message can hold."""
         first = next(iter(parts.values()))
-        size, chunk = first.shape[1], self.num_chunks
+        size, chunk = first.shape[1], self.first_chunk + self.num_chunks
         hit = self.compute is not None and self.compute.last_cached
         lead = min(size, max(0, self.start - self._done))
         most = max(1, PIECE_BYTES // (first.shape[0] * first.dtype.itemsize))
@@ -313,7 +365,8 @@ class Job:
     def _open(self, source: Mapping[str, Any]) -> Source:
         if source["kind"] == "file":
             return FileSource(source["path"], self.sample_rate, self.num_channels)
-        return SpoolReader(Path(source["path"]), self.num_channels, source.get("dtype", "f4"))
+        kind = StreamReader if source["kind"] == "stream" else SpoolReader
+        return kind(Path(source["path"]), self.num_channels, source.get("dtype", "f4"))
 
     def _check_published(self) -> None:
         if self.region:
@@ -441,7 +494,7 @@ class Worker:
         began = time.monotonic()
         try:
             if do == "open":
-                self._jobs[id] = Job(command)
+                self._jobs[id] = Job(command, self._engine)
                 return
             job = self._jobs.get(id)
             if job is None:
@@ -494,23 +547,11 @@ class Worker:
             return
         self._decide(job, on_step)
         self._open(job, on_step)
-        stream = job.stream
-        assert stream is not None
-        plan = stream.plan
         self._pipe.send({
             "is": "decided",
             "job": job.id,
             "decision": as_dict(job.decision),
-            "plan": {
-                "rate_in": plan.rate_in,
-                "rate_out": plan.rate_out,
-                "stride_in": plan.at(plan.stride, plan.rate_in),
-                "stride_out": plan.at(plan.stride, plan.rate_out),
-                "first_end_in": plan.at(plan.slice(0)[1], plan.rate_in),
-                "num_chunks": None if job.num_samples is None else plan.num_chunks(job.num_samples),
-                "num_samples_out": job.total_out,
-                "latency_samples": stream.latency_samples,
-            },
+            "plan": job.plan(),
             "model_sha256": job.model_sha256,
         })  # fmt: skip
 
@@ -531,7 +572,8 @@ class Worker:
             complete = complete or not job.streams
             if complete:
                 received = job.source.num_samples
-            result = job.next(received, complete)
+            take = job.next_live if job.live else job.next
+            result = take(received, complete)
         if isinstance(result, Starved):
             self._pipe.send({"is": "starved", "job": job.id})
         elif isinstance(result, Ended):
@@ -573,14 +615,14 @@ class Worker:
 
     def _load(self, job: Job) -> None:
         settings = job.settings
-        if not self._engine.is_loaded(settings):
+        if not job.engine.is_loaded(settings):
             self._pipe.send({"is": "loading", "model": settings.model})
-            device = self._engine.load(settings)
+            device = job.engine.load(settings)
             self._pipe.send({"is": "loaded", "model": settings.model, "device": device})
-        job.model_sha256 = self._engine.model_sha256(settings)
+        job.model_sha256 = job.engine.model_sha256(settings)
 
     def _decide(self, job: Job, on_step: Callable[[], None]) -> None:
-        engine = self._engine
+        engine = job.engine
         rate, channels = job.sample_rate, job.num_channels
         if job.sent_decision is not None:
             job.decision = engine.decision(job.sent_decision, rate, channels)
@@ -597,7 +639,10 @@ class Worker:
             job.notes = [job.decision.note]
 
     def _open(self, job: Job, on_step: Callable[[], None]) -> None:
-        engine, settings = self._engine, job.settings
+        if job.live:
+            self._open_live(job)
+            return
+        engine, settings = job.engine, job.settings
         compute = cached(
             self._cache,
             patient(engine, settings),
@@ -615,11 +660,25 @@ class Worker:
             return np.zeros((piece.shape[0], end - start), np.float32)
 
         job.compute = compute
-        job.stream = engine.open(
-            job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step, wanted
-        )
+        stream = engine.open(
+            job.sample_rate, job.num_channels, settings, job.decision, job.region, on_step,
+            wanted, job.origin,
+        )  # fmt: skip
+        job.model_sha256 = engine.model_sha256(settings)
         if job.num_samples is not None:
             job.total_out = output_length(job.num_samples, job.sample_rate, job.decision.rate_out)
+        first = stream.first_out
+        stride = stream.plan.at(stream.plan.stride, stream.plan.rate_out)
+        job.begin(stream, first, first // stride)
+
+    def _open_live(self, job: Job) -> None:
+        """A piece of a live stream is what a command makes settle; nothing of it is kept."""
+        rate, engine = job.sample_rate, job.engine
+        if job.decision.rate_out != rate:
+            raise UsageError(f"a live stream keeps its rate, {rate} Hz; leave the rate at 'auto'")
+        stream = engine.open_live(rate, job.num_channels, job.settings, job.origin)
+        job.model_sha256 = engine.model_sha256(job.settings)
+        job.begin(stream, job.origin, 0)
 
     def _blocks(self, job: Job, on_step: Callable[[], None]) -> Iterator[Samples]:
         """The whole sound; between its blocks other jobs have their turn."""
@@ -661,7 +720,7 @@ class Worker:
     # ---- reference mode
 
     def _tell_published(self, job: Job) -> None:
-        rate = self._engine.sample_rate(job.settings)
+        rate = job.engine.sample_rate(job.settings)
         job.total_out = output_length(job.source.num_samples, job.sample_rate, rate)
         stride = round(PUBLISHED_SECONDS * rate)
         cutoff = {
@@ -681,6 +740,7 @@ class Worker:
                 "stride_in": round(PUBLISHED_SECONDS * job.sample_rate),
                 "stride_out": stride,
                 "first_end_in": job.source.num_samples,
+                "past_in": job.source.num_samples,
                 "num_chunks": -(-job.total_out // stride),
                 "num_samples_out": job.total_out,
                 "latency_samples": job.source.num_samples,
@@ -694,7 +754,7 @@ class Worker:
             total, on_step = job.check_whole(), self._on_step(job)
             self._load(job)
             samples = job.source.read(0, total).astype(np.float32, copy=False)
-            place = self._engine.place(job.settings)
+            place = job.engine.place(job.settings)
             key = sound_key(samples, job.sample_rate, job.settings, job.model_sha256, place)
 
             def on_stage(name: str, value: Any) -> None:
@@ -706,10 +766,10 @@ class Worker:
             job.hits = 0 if made is None else 1
             if made is None:
                 audio = Audio(samples, job.sample_rate)
-                made = self._engine.extend_as_published(audio, job.settings, on_stage).samples
+                made = job.engine.extend_as_published(audio, job.settings, on_stage).samples
                 self._cache.put(key, made)
             job.total_out = made.shape[1]
-            job.hold(made, round(PUBLISHED_SECONDS * self._engine.sample_rate(job.settings)))
+            job.hold(made, round(PUBLISHED_SECONDS * job.engine.sample_rate(job.settings)))
             job.is_held = True
         return job.pop()
 
@@ -720,7 +780,13 @@ def _named(error: BaseException) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The process: everything is ready within a moment, torch comes with the first job."""
-    options = _options(arguments)
+    options = parser("bridge.worker").parse_args(arguments)
+    torch = "" if options.engine else importlib.metadata.version("torch")  # without importing it
+    run(options, lambda: _engine(options), torch)
+
+
+def run(options: argparse.Namespace, make: Callable[[], ChunkEngine], torch: str = "") -> None:
+    """Work for the daemon at the other end of the pipe, until it goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the daemon's affair
     logging.basicConfig(stream=sys.stderr, format="worker: %(message)s")
     pipe, inbox = Pipe(socket.socket(fileno=options.fd)), Inbox()
@@ -734,16 +800,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     threading.Thread(target=read, name="reader", daemon=True).start()
     pipe.send({"is": "started", "pid": os.getpid()})
-    engine = _engine(options)
+    engine = make()
     cache = ChunkCache(options.cache, options.cache_bytes, logging.getLogger(__name__).warning)
-    torch = "" if options.engine else importlib.metadata.version("torch")  # without importing it
     pipe.send({"is": "ready", "pid": os.getpid(), "torch": torch})
     with contextlib.suppress(BrokenPipeError):
         Worker(pipe, inbox, engine, cache).run()
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("bridge.worker")
+def parser(name: str) -> argparse.ArgumentParser:
+    """What every worker is told."""
+    parser = argparse.ArgumentParser(name)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--cache-bytes", type=int, required=True)
@@ -751,7 +817,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--allow-cpu", action="store_true")
     parser.add_argument("--engine", default="", help="module:factory, for tests")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _engine(options: argparse.Namespace) -> ChunkEngine:

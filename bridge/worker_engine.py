@@ -22,6 +22,7 @@ from audiosr_core.audio import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, Audio, Samples
 from audiosr_core.chunking import ChunkPlan
 from audiosr_core.errors import DeviceError, SettingsError
 from audiosr_core.settings import Settings
+from bridge.jobs import Priority
 
 if TYPE_CHECKING:
     from audiosr_core.decision import Decision
@@ -37,8 +38,12 @@ WORKING_BYTES = {"lite": 100 << 20, "audiosr": 1500 << 20}  # docs/performance.m
 GIB = 1 << 30
 
 
-class ChunkStream(Protocol):
-    """What the worker needs of a `Stream`."""
+class LiveStream(Protocol):
+    """What the worker needs of a stream of little latency, whose chunks are small steps.
+
+    It gives what has settled from its origin on. Step k is settled when input has come up to
+    k·stride + latency_samples.
+    """
 
     @property
     def plan(self) -> ChunkPlan: ...
@@ -51,8 +56,33 @@ class ChunkStream(Protocol):
     def flush_split(self) -> Pieces: ...
 
 
+class ChunkStream(LiveStream, Protocol):
+    """What the worker needs of a `Stream`."""
+
+    @property
+    def first_out(self) -> int:
+        """Output sample that the first piece begins at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """What is known of a sound before it is opened."""
+
+    dtype: str = "f4"
+    num_samples: int | None = None  # None where nobody knows yet
+    region: tuple[int, int] | None = None
+    start: int = 0  # output sample from which on anything is wanted
+    priority: Priority = "interactive"
+
+
 class ChunkEngine(Protocol):
     """What the worker needs of an engine."""
+
+    def on_sound(self, sound: Sound) -> ChunkEngine:
+        """The engine for this sound alone."""
+
+    def close(self) -> None:
+        """Let go of what is held of the sound."""
 
     def is_loaded(self, settings: Settings) -> bool:
         """Whether `load` would be quick."""
@@ -96,8 +126,14 @@ class ChunkEngine(Protocol):
         region: tuple[int, int] | None,
         on_step: OnStep,
         compute: Any,
+        origin: int,
     ) -> ChunkStream:
         """As `Engine.open`."""
+
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int
+    ) -> LiveStream:
+        """As `Engine.open_live`."""
 
     @property
     def high_band(self) -> Compute:
@@ -131,6 +167,13 @@ class RealEngine:
         self._on_cpu: set[str] = set()  # models that had to go there
         self._loaded: set[str] = set()
         self._emptied: set[str] = set()  # models for which all there was to free was freed
+
+    def on_sound(self, sound: Sound) -> RealEngine:
+        """Itself: it holds nothing of a sound."""
+        return self
+
+    def close(self) -> None:
+        """Nothing."""
 
     def is_loaded(self, settings: Settings) -> bool:
         return settings.model in self._loaded
@@ -189,10 +232,16 @@ class RealEngine:
         region: tuple[int, int] | None,
         on_step: OnStep,
         compute: Compute,
+        origin: int = 0,
     ) -> ChunkStream:
         return self._engine(settings).open(
-            sample_rate, num_channels, settings, decision, region, on_step, compute
+            sample_rate, num_channels, settings, decision, region, on_step, compute, origin
         )
+
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int
+    ) -> LiveStream:
+        return self._engine(settings).open_live(sample_rate, num_channels, settings, origin)
 
     def high_band(
         self,

@@ -41,16 +41,22 @@ class WorkerArguments:
     precision: str = "auto"
     allow_cpu: bool = False  # go on with the CPU where a device has too little memory
     engine: str = ""  # module:factory, for tests
+    upstream: Path | None = None  # connection file of the daemon that computes in its place
 
     def command(self, descriptor: int) -> list[str]:
         # -P: the current folder, whatever lies there, is no place to import from
-        command = [sys.executable, "-P", "-m", "bridge.worker", "--fd", str(descriptor)]
-        command += ["--cache", str(self.cache), "--cache-bytes", str(self.cache_bytes)]
+        module, bound = "bridge.worker", self.cache_bytes
+        if self.upstream:
+            module, bound = "bridge.upstream", 0  # the cache there is enough
+        command = [sys.executable, "-P", "-m", module, "--fd", str(descriptor)]
+        command += ["--cache", str(self.cache), "--cache-bytes", str(bound)]
         command += ["--device", self.device, "--precision", self.precision]
         if self.allow_cpu:
             command.append("--allow-cpu")
         if self.engine:
             command += ["--engine", self.engine]
+        if self.upstream:
+            command += ["--upstream", str(self.upstream)]
         return command
 
 

@@ -2,6 +2,8 @@
 
 A worker that dies takes along nothing but the chunk it was at: its jobs are opened again in a new
 one and play what was done from the chunk cache. A job that kills two workers in a row has failed.
+
+Live jobs have a worker of their own, and so never wait for a chunk of another job.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import BridgeError, WorkerError, code_of
-from bridge.jobs import ANALYSIS, State
+from bridge.jobs import ANALYSIS, FairQueue, State
 from bridge.pipe import PipeMessage
 from bridge.server.job import Job, Output, Plan
 from bridge.server.shared import Options, log
@@ -25,14 +27,16 @@ GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the wor
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
+LIVE_SECONDS = 2  # of the input of a live job, for one command
 WAITING = 3  # commands the worker may have in all
 
 
 class Dispatch:
-    """The worker, and what it has been asked."""
+    """One worker, the jobs that are for it, and what it has been asked."""
 
-    def __init__(self, work: Work, options: Options) -> None:
-        self._work, self._options = work, options
+    def __init__(self, work: Work, options: Options, name: str) -> None:
+        self._work, self._options, self._name = work, options, name
+        self.queue = FairQueue()
         self._link: WorkerLink | None = None
         self._asked: deque[str] = deque()  # names of the unanswered commands' jobs, oldest first
         self._opened: dict[str, Job] = {}  # by the name that the worker knows a job under
@@ -67,6 +71,7 @@ class Dispatch:
                     precision=self._options.precision,
                     allow_cpu=self._options.allow_cpu,
                     engine=self._options.engine or "",
+                    upstream=self._options.upstream,
                 )
             )
             self._link.start()
@@ -84,7 +89,7 @@ class Dispatch:
     def _is_now(self, state: str, **about: Any) -> None:
         """The worker's state, for `status` and for all who listen."""
         self._state, self._about = state, about
-        worker = {"worker": self.status()}
+        worker = {self._name: self.status()}
         self._work.shared.publish("daemon", "daemon_state", {"status": worker})
 
     def unload(self) -> None:
@@ -102,7 +107,7 @@ class Dispatch:
                 log.warning("worker does not let go", extra={"job": job.id})
                 self._lost(blame=None)
                 return
-        if self._asked or self._work.queue:
+        if self._asked or self.queue:
             self._idle_since = now
             return
         limit = self._options.keep_alive_seconds
@@ -117,7 +122,7 @@ class Dispatch:
     def feed(self) -> None:
         """Give the worker so much that it never waits, and no more, so that turns stay short."""
         while len(self._asked) < WAITING:
-            waiting = self._work.queue.turn(lambda id: self._work.jobs[id].wants_worker())
+            waiting = self.queue.turn(lambda id: self._work.jobs[id].wants_worker())
             if waiting is None:
                 return
             self._ask(self._work.jobs[waiting.job])
@@ -130,19 +135,24 @@ class Dispatch:
                 f"{job.id}.{self._openings}"  # answers to an earlier opening are not mixed up
             )
             self._opened[job.opened] = job
-            job.chunks_done, job.parked = 0, False
+            job.parked, job.asked_at = False, job.input_from(job.position)
+            job.chunks_done = self._first_chunk(job)
             self._send(self._opening(job))
         if job.state is State.QUEUED:
             job.move(State.ANALYSING)
             self._send({"do": "analyse", "job": job.opened})
             self._work.note(job)
         else:
+            received = job.received
+            if job.is_live:
+                most = LIVE_SECONDS * job.spec["sample_rate"]
+                received = job.asked_at = min(received, job.asked_at + most)
             self._send(
                 {
                     "do": "next",
                     "job": job.opened,
-                    "received": job.received,
-                    "complete": job.complete,
+                    "received": received,
+                    "complete": job.complete and received == job.received,
                 }
             )
         job.asked += 1
@@ -159,7 +169,7 @@ class Dispatch:
         source: dict[str, Any] = {"kind": "file", "path": spec.get("path")}
         if spec["source"] != "path":
             source = {
-                "kind": "spool",
+                "kind": "stream" if job.is_stream else "spool",
                 "path": str(self._work.spool_path(job)),
                 "dtype": spec["dtype"],
                 "num_samples": job.received if job.complete else None,
@@ -176,7 +186,16 @@ class Dispatch:
             "want": spec["want"],
             "start": job.position,
             "stream": job.is_stream,
+            "origin": job.input_from(job.position),
+            "live": job.is_live,
+            "priority": job.priority,
         }
+
+    def _first_chunk(self, job: Job) -> int:
+        """Of those that come when it is opened now."""
+        if job.plan is None or not job.plan.stride_in:
+            return 0
+        return job.input_from(job.position) // job.plan.stride_in
 
     def close(self, job: Job) -> None:
         """Nothing more is wanted of it; answers that still come are not for it any more."""
@@ -271,6 +290,7 @@ class Dispatch:
     def _decided(self, job: Job, event: PipeMessage) -> None:
         job.decision, job.plan_values = event["decision"], event["plan"]
         job.plan, job.model_sha256 = Plan.of(event["plan"]), event["model_sha256"]
+        job.chunks_done = self._first_chunk(job)
         job.fraction = max(job.fraction, ANALYSIS)
         self._work.tell_decided(job)
         if job.spec.get("dry_run"):

@@ -34,7 +34,9 @@ class Plan:
 
     rate_out: int
     stride_in: int
+    stride_out: int
     first_end_in: int
+    past_in: int
     num_chunks: int | None
 
     @classmethod
@@ -42,13 +44,19 @@ class Plan:
         return cls(
             int(values["rate_out"]),
             int(values["stride_in"]),
+            int(values["stride_out"]),
             int(values["first_end_in"]),
+            int(values["past_in"]),
             None if values.get("num_chunks") is None else int(values["num_chunks"]),
         )
 
     def needs(self, chunk: int) -> int:
         """Input samples that must be there before this chunk can be computed."""
         return self.first_end_in + chunk * self.stride_in
+
+    def needs_from(self, position: int) -> int:
+        """Input sample from which on this output sample and all later ones depend on the input."""
+        return max(0, position // self.stride_out * self.stride_in - self.past_in)
 
 
 @dataclass(eq=False)
@@ -75,6 +83,7 @@ class Job:
     died_at: int = -1  # that chunk
     parked: bool = False  # the worker said it needs more input
     parked_at: int = 0  # how much there was then
+    asked_at: int = 0  # of a live job: how much of its input the worker was told of
 
     decision: dict[str, Any] | None = None
     plan_values: dict[str, Any] | None = None
@@ -99,6 +108,29 @@ class Job:
     @property
     def is_stream(self) -> bool:
         return bool(self.spec["source"] == "stream")
+
+    @property
+    def is_live(self) -> bool:
+        return bool(self.spec.get("live"))
+
+    @property
+    def origin(self) -> int:
+        """Its first sample."""
+        return self.spec.get("origin") or 0
+
+    def input_from(self, position: int) -> int:
+        """Where a stream's input must begin to give its result from this output sample on."""
+        if self.plan is None or not self.is_stream:
+            return self.origin
+        return max(self.origin, self.plan.needs_from(position))
+
+    @property
+    def undelivered(self) -> int:
+        """The first output sample that its client has not been sent."""
+        for output in self.outputs:
+            if output.type == "partial":
+                return int(output.meta["start"])
+        return self.position
 
     @property
     def ended(self) -> bool:
@@ -141,6 +173,8 @@ class Job:
     def _has_input(self) -> bool:
         if self.complete or not self.is_stream:
             return True
+        if self.is_live:
+            return self.received > self.asked_at
         if self.parked and self.received <= self.parked_at:
             return False
         return self.plan is None or self.received >= self.plan.needs(self.chunks_done + self.asked)
@@ -165,5 +199,5 @@ class Job:
         }
 
     def _seconds(self) -> float | None:
-        count = self.spec.get("num_samples") or self.received or None
+        count = self.spec.get("num_samples") or self.received - self.origin or None
         return None if count is None else round(count / self.spec["sample_rate"], 3)

@@ -38,6 +38,7 @@ class Options:
     osc_host: str = "127.0.0.1"
     osc_token: str | None = None
     engine: str | None = None  # module:factory, for tests
+    upstream: Path | None = None  # connection file of the daemon that computes in our place
     memory_bytes: int = 768 << 20  # of the daemon process; beyond it peers are dropped
     limits: Limits = LIMITS
 

@@ -25,7 +25,7 @@ from audiosr_core.errors import AudioSRError, SettingsError, UsageError
 from audiosr_core.settings import settings_from
 from bridge import runtime_dir
 from bridge.errors import CODES, BridgeError, CodedError, JobError, ProtocolError, code_of
-from bridge.jobs import FairQueue, State, Waiting
+from bridge.jobs import State, Waiting
 from bridge.journal import Entry, Journal
 from bridge.protocol import TYPES, Message, SequenceError, peek
 from bridge.server.dispatch import Dispatch
@@ -62,7 +62,6 @@ class Work(threading.Thread):
         options = shared.options
         self._lock = threading.RLock()  # jobs are read from outside under it
         self.jobs: dict[str, Job] = {}
-        self.queue = FairQueue()
         self._spools = Spools(options.cache / "spool")
         self._journal = Journal(options.state / runtime_dir.JOURNAL)
         self._asked: deque[Callable[[], None]] = deque()  # by other threads
@@ -73,7 +72,8 @@ class Work(threading.Thread):
         self._granted_at = self._ticked_at = 0.0  # monotonic seconds
         self._was_active = False
         self._next_look, self._next_prune = 0.0, time.monotonic() + FORGET_SECONDS
-        self.dispatch = Dispatch(self, options)
+        self._chunks = Dispatch(self, options, "worker")
+        self._live = Dispatch(self, options, "live_worker")
         self._recover()
 
     # ---- for other threads
@@ -94,7 +94,7 @@ class Work(threading.Thread):
                 raise JobError(f"there is no job {id}; see 'audiosr-bridge jobs'")
             if not job.ended and job.cancelling is None:
                 job.cancelling = time.monotonic()
-                self.dispatch.cancel_now(job)
+                self._worker_of(job).cancel_now(job)
                 self._later(lambda: self._cancel(job))
             return job.state
 
@@ -102,14 +102,27 @@ class Work(threading.Thread):
         self._later(lambda: self._detach_all(session))
 
     def unload(self) -> None:
-        self._later(self.dispatch.unload)
+        for one in self._workers:
+            self._later(one.unload)
 
     def status(self) -> dict[str, Any]:
         with self._lock:
             states: dict[str, int] = {}
             for job in self.jobs.values():
                 states[str(job.state)] = states.get(str(job.state), 0) + 1
-        return {"jobs": states, "worker": self.dispatch.status(), "spool_bytes": self._spools.used}
+        return {
+            "jobs": states,
+            "worker": self._chunks.status(),
+            "live_worker": self._live.status(),
+            "spool_bytes": self._spools.used,
+        }
+
+    @property
+    def _workers(self) -> tuple[Dispatch, Dispatch]:
+        return self._live, self._chunks
+
+    def _worker_of(self, job: Job) -> Dispatch:
+        return self._live if job.is_live else self._chunks
 
     def _later(self, what: Callable[[], None]) -> None:
         self._asked.append(what)
@@ -137,14 +150,15 @@ class Work(threading.Thread):
         while self._asked:
             with self._net("what another thread asked for"):
                 self._asked.popleft()()
-        for fileno in self.dispatch.filenos():
-            if fileno in ready:
-                self.dispatch.receive()
+        for worker in self._workers:
+            if any(one in ready for one in worker.filenos()):
+                worker.receive()
         for one in list(self._routers):
             if one in ready:
                 receive_all(one, BURST, lambda frames, one=one: self._take(one, frames))  # type: ignore[misc]
         self._drop_peers()
-        self.dispatch.feed()
+        for worker in self._workers:
+            worker.feed()
         for session in list(self._slow.values()):
             self._try_again(session)
         now = time.monotonic()
@@ -169,8 +183,9 @@ class Work(threading.Thread):
         poller.register(self.shared.wake_work.receiver, zmq.POLLIN)
         for one in self._routers:
             poller.register(one, zmq.POLLIN)
-        for fileno in self.dispatch.filenos():
-            poller.register(fileno, zmq.POLLIN)
+        for worker in self._workers:
+            for fileno in worker.filenos():
+                poller.register(fileno, zmq.POLLIN)
         return poller
 
     def _patience(self) -> int:
@@ -190,7 +205,8 @@ class Work(threading.Thread):
 
     def _tick(self, now: float) -> None:
         self._write_notes()
-        self.dispatch.tick(now)
+        for worker in self._workers:
+            worker.tick(now)
         if now >= self._next_look:
             self._next_look = now + LOOK_SECONDS
             self._look(now)
@@ -236,8 +252,9 @@ class Work(threading.Thread):
             log.exception("%s failed", what)
 
     def _stop(self) -> None:
-        with contextlib.suppress(Exception):
-            self.dispatch.stop()
+        for worker in self._workers:
+            with contextlib.suppress(Exception):
+                worker.stop()
         for job in list(self.jobs.values()):
             session = self.shared.sessions.get(job.session or "")
             if not job.ended and job.state is not State.INTERRUPTED:
@@ -325,6 +342,10 @@ class Work(threading.Thread):
             raise UsageError(f"a path must be absolute, got {spec.get('path')!r}")
         if spec["source"] == "inline" and spec.get("num_samples") is None:
             raise ProtocolError("a whole sound must say how many samples it has")
+        if spec["source"] != "stream" and (spec.get("origin") or spec.get("live")):
+            raise UsageError("only a stream has an origin or is live; leave both out")
+        if spec.get("live") and (spec.get("decision") or spec.get("region")):
+            raise UsageError("a live stream takes no decision and no region; leave both out")
         instance = self.shared.instances.get(spec.get("instance") or "")
         if instance is not None and instance.owner != session.id:
             raise JobError(f"the instance {instance.name!r} belongs to another client")
@@ -397,21 +418,26 @@ class Work(threading.Thread):
             raise CodedError(
                 "E_BUSY", f"the spool holds {self._spools.used >> 20} MiB already; try again later"
             )
-        spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
+        form = (job.id, job.spec["num_channels"], job.spec["dtype"])
+        if job.is_stream:
+            spool = self._spools.begin(*form, job.origin)
+            job.received, job.complete = spool.received, spool.complete
+            return
+        spool = self._spools.open(*form)
         announced = job.spec.get("num_samples")
         unfit = announced is not None and (
             spool.received > announced or (spool.complete and spool.received < announced)
         )
-        if unfit or (job.is_stream and spool.received):  # of an earlier run: it begins anew
+        if unfit:  # of an earlier run: it begins anew
             self._spools.remove(job.id)
-            spool = self._spools.open(job.id, job.spec["num_channels"], job.spec["dtype"])
+            spool = self._spools.open(*form)
         job.received, job.complete = spool.received, spool.complete
 
     def _start(self, job: Job) -> None:
         """Into the queue, if it can be worked on."""
         if job.is_stream or job.complete:
             job.move(State.QUEUED)
-            self.queue.add(Waiting(job.id, job.session or job.owner, job.priority))
+            self._worker_of(job).queue.add(Waiting(job.id, job.session or job.owner, job.priority))
         elif job.state is not State.RECEIVING:
             job.move(State.RECEIVING)
 
@@ -438,9 +464,10 @@ class Work(threading.Thread):
         if job.state is State.RECEIVING:
             job.position = start
             return
-        self.dispatch.close(job)
-        self.queue.remove(job.id)
+        self._leave_worker(job)
         self._rewind(job, start)
+        if job.is_stream and not self._spools.keeps(job.id, job.input_from(start)):
+            self._drop_spool(job)
         if job.id not in self._spools:
             self._open_input(job)
         if job.state in (State.ANALYSING, State.RUNNING):
@@ -524,7 +551,7 @@ class Work(threading.Thread):
             return
         job.session = None
         job.outputs.clear()
-        self.dispatch.close(job)
+        self._worker_of(job).close(job)
         self._drop_spool(job)
 
     # ---- clients that go away
@@ -569,8 +596,7 @@ class Work(threading.Thread):
         job.move(state)
         job.error, job.cancelling = error, None
         job.outputs.clear()
-        self.queue.remove(job.id)
-        self.dispatch.close(job)
+        self._leave_worker(job)
         self._drop_spool(job)
         session = self.shared.sessions.get(job.session or "")
         if session is not None:
@@ -586,13 +612,17 @@ class Work(threading.Thread):
         job.move(State.DONE)
         job.held_until = None
         job.fraction, job.eta_seconds = 1.0, 0.0
-        self.queue.remove(job.id)
-        self.dispatch.close(job)
+        self._leave_worker(job)
         job.outputs.append(Output("final", {"job": job.id, "report": report}))
         self.deliver(job)
         self.note(job)
         if job.is_stream:
             self._drop_spool(job)
+
+    def _leave_worker(self, job: Job) -> None:
+        worker = self._worker_of(job)
+        worker.queue.remove(job.id)
+        worker.close(job)
 
     def _drop_spool(self, job: Job) -> None:
         self._spools.remove(job.id)
@@ -626,6 +656,8 @@ class Work(threading.Thread):
                 return
             job.credit -= output.num_bytes
             job.outputs.popleft()
+        if job.is_stream:
+            self._spools.trim(job.id, job.input_from(job.undelivered))
 
     def send(
         self,
@@ -766,4 +798,4 @@ def _identity(spec: dict[str, Any]) -> list[Any]:
     """What makes two submissions the same job."""
     names = ("source", "path", "sample_rate", "num_channels", "num_samples", "dtype", "settings",
              "decision", "region")  # fmt: skip
-    return [spec.get(name) for name in names]
+    return [*map(spec.get, names), spec.get("origin") or 0, bool(spec.get("live"))]

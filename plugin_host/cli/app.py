@@ -24,7 +24,7 @@ from audiosr_core.errors import (
     EXIT_USAGE,
     AudioSRError,
 )
-from plugin_host.cli.commands import daemon, models, plugins, presets
+from plugin_host.cli.commands import daemon, daw, models, plugin, plugins, presets
 from plugin_host.cli.commands.ab import ab
 from plugin_host.cli.commands.audition import audition
 from plugin_host.cli.commands.compare import compare
@@ -61,6 +61,8 @@ app.command("evaluate")(evaluate)
 app.command("compat")(compat)
 app.add_typer(presets.app, name="presets")
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(plugin.app, name="plugin")
+app.add_typer(daw.app, name="daw")
 app.add_typer(models.app, name="models")
 app.add_typer(daemon.app, name="daemon")
 app.command("jobs")(jobs)

@@ -1,6 +1,6 @@
 """How fast the bridge is, and how little it loses: the figures of docs/performance.md.
 
-    python -m tests.bench.bridge [extend|echo|block|cancel|start|soak|kills|all] [--quick]
+    python -m tests.bench.bridge [extend|echo|block|live|cancel|start|soak|kills|all] [--quick]
 
 Every figure comes from a real daemon, over ipc, with every message signed. Engines of the tests
 stand in for a model where the bridge alone is measured: one that adds nothing for `echo` and
@@ -27,6 +27,7 @@ from audiosr_core.audio import Audio, Samples
 from audiosr_core.settings import Settings
 from bridge.client import Client, connect
 from bridge.errors import CancelledError
+from tests.support.bridge_engines import gain_of
 from tests.support.daemon import RunningDaemon, daemon
 from tests.support.kills import kills
 from tests.support.soak import memory, soak
@@ -119,6 +120,30 @@ def block(quick: bool) -> Iterator[Line]:
         f"round trip of a 512-sample stereo block, p99 of {count}",
         "≤ 2 ms", "≤ 0.7 ms", _shown(times),
     )  # fmt: skip
+
+
+def live(quick: bool) -> Iterator[Line]:
+    """From a block sent to all that it settles: at the pace of sound, and without a pause."""
+    x, gain = _noise(512), gain_of(0)
+    count = 1_000 if quick else 10_000
+    with daemon(engine=f"{ENGINES}echo") as running, running.client() as client:
+        for what, pause in [("paced", 512 / RATE), ("one after the other", 0.0)]:
+            with client.open(RATE, 2, live=True, origin=3600 * RATE) as stream:
+                stream.push(x, wait=None)
+                times, due = np.zeros(count), time.perf_counter()
+                for i in range(count):
+                    due += pause
+                    time.sleep(max(0.0, due - time.perf_counter()))
+                    began = time.perf_counter()
+                    made = stream.push(x, wait=None)
+                    times[i] = time.perf_counter() - began
+                    assert made.any()
+                rest = stream.flush()
+                assert np.array_equal(rest[:, -100:], (x + x * gain)[:, -100:])
+            yield Line(
+                f"round trip of a live 512-sample stereo block, {what}, p99 of {count}",
+                "–", "≤ 2 ms", _shown(times),
+            )  # fmt: skip
 
 
 def cancel(quick: bool) -> Iterator[Line]:
@@ -240,8 +265,8 @@ def many_kills(quick: bool) -> Iterator[Line]:
 
 
 PARTS: dict[str, Callable[[bool], Iterator[Line]]] = {
-    "extend": extend, "echo": echo, "block": block, "cancel": cancel, "start": start,
-    "soak": long_soak, "kills": many_kills,
+    "extend": extend, "echo": echo, "block": block, "live": live, "cancel": cancel,
+    "start": start, "soak": long_soak, "kills": many_kills,
 }  # fmt: skip
 
 

@@ -153,7 +153,7 @@ def test_a_sound_comes_back_chunk_by_chunk(start, tmp_path):
     assert decided["plan"] == {
         "rate_in": RATE, "rate_out": RATE, "stride_in": CHUNK, "stride_out": CHUNK,
         "first_end_in": CHUNK, "num_chunks": 4, "num_samples_out": x.shape[1],
-        "latency_samples": CHUNK,
+        "past_in": 0, "latency_samples": CHUNK,
     }  # fmt: skip
     assert report["chunks"] == 4
     assert report["cached"] == 0

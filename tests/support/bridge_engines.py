@@ -77,9 +77,18 @@ class FakeStream:
     region: tuple[int, int] | None
     on_step: Callable[[], None]
     compute: Any
+    origin: int = 0
     kept: list[Samples] = field(default_factory=list)
-    received: int = 0
-    index: int = 0
+    received: int = field(init=False)
+    index: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.received, self.index = self.origin, self.origin // self.stride
+        self.kept = [np.zeros((self.num_channels, self.origin % self.stride), np.float32)]
+
+    @property
+    def first_out(self) -> int:
+        return self.origin // self.stride * self.stride
 
     @property
     def latency_samples(self) -> int:
@@ -91,12 +100,13 @@ class FakeStream:
 
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
         check_finite(samples, self.received, self.plan.rate_in)
+        self.kept = [one.astype(samples.dtype, copy=False) for one in self.kept]
         self.kept.append(samples.copy())
         self.received += samples.shape[1]
         return self._settle(self.stride)
 
     def flush_split(self) -> Iterator[tuple[Samples, HighBand]]:
-        return self._settle(1)
+        return self._settle(1) if self.received > self.origin else iter(())
 
     def _settle(self, least: int) -> Iterator[tuple[Samples, HighBand]]:
         while self.received - self.index * self.stride >= least:
@@ -113,6 +123,38 @@ class FakeStream:
             yield piece, high
 
 
+@dataclass
+class FakeLive:
+    """Small steps on an absolute grid, with a little latency; adds what `echo` adds."""
+
+    num_channels: int
+    origin: int
+    gain: np.float32
+    rate: int
+    latency_samples: int = 300
+
+    def __post_init__(self) -> None:
+        self.plan = ChunkPlan(self.rate, self.rate, self.rate, 64, 0, 0, self.latency_samples - 64)
+        self._kept = np.zeros((self.num_channels, 0), np.float32)
+        self._received = self._given = self.origin
+
+    def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
+        check_finite(samples, self._received, self.rate)
+        self._kept = np.concatenate([self._kept, samples], axis=1)
+        self._received += samples.shape[1]
+        steps = (self._received - self.latency_samples) // self.plan.stride + 1
+        return self._give(steps * self.plan.stride)
+
+    def flush_split(self) -> Iterator[tuple[Samples, HighBand]]:
+        return self._give(self._received)
+
+    def _give(self, end: int) -> Iterator[tuple[Samples, HighBand]]:
+        if end > self._given:
+            size, self._given = end - self._given, end
+            piece, self._kept = self._kept[:, :size], self._kept[:, size:]
+            yield piece, piece.astype(np.float32) * self.gain
+
+
 class FakeEngine:
     """See `worker_engine.ChunkEngine`. Subclasses misbehave in `on_chunk`."""
 
@@ -123,6 +165,12 @@ class FakeEngine:
     ) -> None:
         self._loaded: set[str] = set()
         self.relieved = 0
+
+    def on_sound(self, sound: Any) -> FakeEngine:
+        return self
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def is_loaded(self, settings: Settings) -> bool:
         return settings.model in self._loaded
@@ -182,10 +230,16 @@ class FakeEngine:
         region: tuple[int, int] | None,
         on_step: Callable[[], None],
         compute: Any,
+        origin: int,
     ) -> FakeStream:
         ticks = max(1, round(_number("CHUNK_SECONDS", 0.1) * sample_rate))
         plan = ChunkPlan(sample_rate, sample_rate, sample_rate, ticks, 0, 0, 0)
-        return FakeStream(plan, num_channels, settings, decision, region, on_step, compute)
+        return FakeStream(plan, num_channels, settings, decision, region, on_step, compute, origin)
+
+    def open_live(
+        self, sample_rate: int, num_channels: int, settings: Settings, origin: int
+    ) -> FakeLive:
+        return FakeLive(num_channels, origin, self._gain(settings), sample_rate)
 
     def high_band(
         self,
@@ -198,8 +252,7 @@ class FakeEngine:
         on_step: Callable[[], None] = lambda: None,
     ) -> HighBand:
         self.on_chunk(index, on_step)
-        gain = gain_of(settings.seed) if self.added else np.float32(0)
-        return piece.astype(np.float32) * gain
+        return piece.astype(np.float32) * self._gain(settings)
 
     def on_block(self, on_step: Callable[[], None]) -> None:
         """Called for each block of an analysis."""
@@ -220,6 +273,9 @@ class FakeEngine:
     ) -> Audio:
         on_stage("cutoff_hz", 4_000.0)
         return Audio(audio.samples[:1].astype(np.float32), 48_000)
+
+    def _gain(self, settings: Settings) -> np.float32:
+        return gain_of(settings.seed) if self.added else np.float32(0)
 
     def _decide(self, sample_rate: int, num_channels: int) -> FakeDecision:
         return FakeDecision(sample_rate, FakeCutoff(sample_rate / 4), (False,) * num_channels)

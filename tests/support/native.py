@@ -19,16 +19,24 @@ FLAGS = ("-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-def build(program: str, *parts: str, sanitize: bool = False, flags: tuple[str, ...] = ()) -> Path:
+def build(
+    program: str,
+    *parts: str,
+    sanitize: bool = False,
+    flags: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
+) -> Path:
     """tests/native/<program>.cpp linked with these sources of the shim; skips without a compiler.
 
     Args:
         parts: file names in plugin_host/shim/src, without `.cpp`
+        beside: likewise, of tests/native
     """
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler is here; install g++")
-    files = [PROGRAMS / f"{program}.cpp", *(SOURCES / f"{part}.cpp" for part in parts)]
+    programs = [PROGRAMS / f"{name}.cpp" for name in (program, *beside)]
+    files = [*programs, *(SOURCES / f"{part}.cpp" for part in parts)]
     options = [*FLAGS, *(SANITIZE if sanitize else ()), *flags]
     digest = hashlib.sha256(" ".join([compiler, *options, *map(str, files)]).encode())
     for path in sorted([*files, *SOURCES.glob("*.h"), *PROGRAMS.glob("*.h")]):

@@ -36,7 +36,7 @@ from bridge.errors import (
     NoDaemonError,
     VersionError,
 )
-from bridge.protocol import LIMITS
+from bridge.protocol import LIMITS, VERSION
 from bridge.remote_stream import settled
 from tests.support.fake_daemon import (
     AHEAD,
@@ -512,7 +512,14 @@ def test_the_daemon_answers_for_itself(daemon, client):
     assert client.stop_daemon() == 1
     told = daemon.heard[0][2]
     assert told["key"] == "local"
-    assert told["protocol"] == [1, 0]
+    assert told["protocol"] == list(VERSION)
+
+
+@pytest.mark.parametrize("how", [{"origin": 1}, {"live": True}])
+def test_what_a_daemon_of_1_0_would_ignore_is_not_asked_of_it(client, how):
+    with pytest.raises(VersionError, match=r"need protocol 1\.1, the daemon speaks 1\.0"):
+        client.open(48_000, 1, **how)
+    client.open(48_000, 1).close()
 
 
 def test_limits_are_the_daemons(folder):

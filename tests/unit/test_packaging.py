@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ TOP = {"audiosr_core", "bridge", "plugin_host"}
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory) -> set[str]:
-    pytest.importorskip("hatchling", reason="needs hatchling to build a wheel")
+    pytest.importorskip("build", reason="needs build to build a wheel")
+    pytest.importorskip("scikit_build_core", reason="needs scikit-build-core to build a wheel")
     tree = tmp_path_factory.mktemp("tree")
     for name in [*TOP, "presets"]:
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -25,8 +27,8 @@ def names(tmp_path_factory) -> set[str]:
     weights = tree / "audiosr_core" / "weights"
     weights.mkdir(exist_ok=True)
     (weights / "any.safetensors").write_bytes(b"x")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "out"]
-    subprocess.run(build, cwd=tree, check=True, capture_output=True, timeout=120)
+    build = [sys.executable, "-m", "build", "--wheel", "-n", "-x", "-o", "out"]
+    subprocess.run(build, cwd=tree, check=True, capture_output=True, timeout=240)
     [wheel] = (tree / "out").glob("*.whl")
     return set(zipfile.ZipFile(wheel).namelist())
 
@@ -42,6 +44,17 @@ def test_presets_and_weights_are_inside(names):
     assert factory
     assert factory <= names
     assert "audiosr_core/weights/any.safetensors" in names
+
+
+@pytest.mark.skipif(
+    not (shutil.which("g++") and shutil.which("cmake")), reason="needs g++ and cmake"
+)
+def test_the_plugin_is_inside_and_its_sources_are_not(names):
+    shim = {name.removeprefix("plugin_host/shim/") for name in names if "/shim/" in name}
+    binary = f"AudioSRBridge.vst3/Contents/{platform.machine()}-linux/AudioSRBridge.so"
+    for inside in (binary, "AudioSRBridge.clap", "audiosr-bridge.lv2/manifest.ttl"):
+        assert f"bundles/{inside}" in shim
+    assert {name for name in shim if not name.startswith("bundles/")} == {"__init__.py"}
 
 
 def test_the_second_command_is_what_ci_runs():

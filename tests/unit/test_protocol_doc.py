@@ -26,7 +26,8 @@ def code_spans(text: str) -> list[str]:
 
 def test_version():
     assert f"# The protocol of the bridge, version {VERSION[0]}.{VERSION[1]}\n" in PAGE
-    assert GOLDEN["version"] == list(VERSION)
+    major, minor = GOLDEN["version"]  # its messages stay valid within a major version
+    assert (major, minor) <= VERSION < (major + 1, 0)
 
 
 def test_limits():

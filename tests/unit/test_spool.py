@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 from audiosr_core.errors import FileError
 from bridge.errors import BusyError, CodedError, JobError
-from bridge.spool import Spool, SpoolReader, spool_path, used_bytes
+from bridge.spool import (
+    SEGMENT_BYTES,
+    Spool,
+    SpoolReader,
+    StreamReader,
+    StreamSpool,
+    spool_path,
+    used_bytes,
+)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -101,7 +110,7 @@ def test_a_reader_sees_a_sound_grow_and_end(tmp_path):
     with Spool(tmp_path, "j", 2) as spool:
         spool.append(x[:, :40], 0)
         reader = SpoolReader(spool.path, 2)  # by the name that it will have
-        with pytest.raises(FileError, match="it has 40"):
+        with pytest.raises(FileError, match="30 to 50"):
             reader.read(30, 50)
         spool.append(x[:, 40:], 40)
         spool.finish()
@@ -165,3 +174,93 @@ def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
     with pytest.raises(FileError, match="must take the sounds"):
         Spool(Path(tmp_path / "file" / "spool"), "j", 2)
     assert used_bytes(tmp_path / "nowhere") == 0
+
+
+# ---- streams
+
+
+@given(
+    channels=st.integers(1, 4),
+    origin=st.sampled_from([0, 1, 1000, 3600 * 48_000 + 5]),
+    sizes=st.lists(st.integers(0, 900), max_size=8),
+    cuts=st.lists(st.integers(0, 900), min_size=8, max_size=8),
+    dtype=st.sampled_from(["f4", "f8"]),
+)
+def test_any_cut_of_a_stream_gives_back_what_was_not_let_go_of(
+    tmp_path_factory, channels, origin, sizes, cuts, dtype
+):
+    folder = tmp_path_factory.mktemp("stream")
+    with mock.patch("bridge.spool.SEGMENT_BYTES", 4096):
+        x = noise(channels, sum(sizes), dtype)
+        spool, place, kept = StreamSpool(folder, "j", channels, dtype, origin), 0, 0
+        reader = StreamReader(spool.path, channels, dtype)
+        for size, cut in zip(sizes, cuts, strict=False):
+            spool.append(x[:, place : place + size], origin + place)
+            place += size
+            kept = min(place, kept + cut)
+            spool.trim(origin + kept)
+            assert spool.begins <= origin + kept
+            assert spool.received == origin + place
+            np.testing.assert_array_equal(
+                reader.read(origin + kept, origin + place), x[:, kept:place]
+            )
+            if place > kept:
+                assert reader.num_samples == origin + place
+            assert used_bytes(folder) <= x[:, kept:place].nbytes + 2 * 4096
+        with pytest.raises(CodedError, match=f"sample {origin + place} must follow"):
+            spool.append(x, origin + place + 1)
+        spool.finish()
+        with pytest.raises(CodedError, match="complete"):
+            spool.append(x, origin + place)
+        spool.remove()
+        assert list(folder.iterdir()) == []
+        reader.close()
+
+
+def test_what_was_let_go_of_is_one_sentence(tmp_path):
+    with mock.patch("bridge.spool.SEGMENT_BYTES", 4096), StreamSpool(tmp_path, "j", 2) as spool:
+        spool.append(noise(2, 2000), 0)
+        reader = StreamReader(spool.path, 2)
+        spool.trim(1500)
+        assert spool.begins == 1024
+        for start, stop in [(0, 10), (1000, 1030), (1990, 2001)]:
+            with pytest.raises(FileError, match=f"samples {start} to {stop} .* send it again"):
+                reader.read(start, stop)
+        reader.close()
+
+
+def test_an_origin_of_hours_takes_no_space(tmp_path):
+    with StreamSpool(tmp_path, "j", 2, origin=24 * 3600 * 48_000) as spool:
+        spool.append(noise(2, 100), 24 * 3600 * 48_000)
+        found = list(tmp_path.iterdir())
+        assert len(found) == 1
+        assert found[0].stat().st_size <= SEGMENT_BYTES
+        assert found[0].stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_leaves_what_a_stream_had(tmp_path):
+    x = noise(2, 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with StreamSpool(tmp_path, "j", 2) as spool:
+        spool.append(x[:, :500], 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
+        try:
+            with pytest.raises(BusyError, match="free some space"):
+                spool.append(x[:, 500:], 500)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        spool.append(x[:, 500:], 500)
+        reader = StreamReader(spool.path, 2)
+        np.testing.assert_array_equal(reader.read(0, 1000), x)
+        reader.close()
+
+
+def test_a_link_is_not_followed_by_a_stream(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / "j.f4.0").symlink_to(victim)
+    with StreamSpool(tmp_path, "j", 2) as spool, pytest.raises(BusyError):
+        spool.append(noise(2, 10), 0)
+    with pytest.raises(FileError):
+        StreamReader(tmp_path / "j.f4", 2).read(0, 1)
+    assert victim.read_bytes() == b"precious"

@@ -63,6 +63,12 @@ Osc = Annotated[
         metavar="[HOST:]PORT", help="Take OSC, from this machine only unless a HOST is given."
     ),
 ]
+Upstream = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Let another daemon compute: its file of `daemon keys create`."
+    ),
+]
 CacheSize = Annotated[
     str | None, typer.Option(metavar="20G", help="How large the cache of chunks may become.")
 ]
@@ -80,11 +86,14 @@ def start(
     listen: Listen = None,
     osc: Osc = None,
     cache_size: CacheSize = None,
+    upstream: Upstream = None,
 ) -> None:
     """Start the daemon, unless one runs."""
     from bridge import lifecycle
 
-    flags = daemon_flags(device, precision, keep_alive, idle_exit, listen, osc, cache_size)
+    flags = daemon_flags(
+        device, precision, keep_alive, idle_exit, listen, osc, cache_size, upstream
+    )
     if running := lifecycle.find():
         say(f"a daemon runs already (pid {running.pid})")
         if flags:
@@ -117,11 +126,14 @@ def restart(
     listen: Listen = None,
     osc: Osc = None,
     cache_size: CacheSize = None,
+    upstream: Upstream = None,
 ) -> None:
     """Stop the daemon and start one; with the flags it had, if none are given."""
     from bridge import lifecycle
 
-    flags = daemon_flags(device, precision, keep_alive, idle_exit, listen, osc, cache_size)
+    flags = daemon_flags(
+        device, precision, keep_alive, idle_exit, listen, osc, cache_size, upstream
+    )
     running = lifecycle.find()
     if running is not None:
         flags = flags or lifecycle.arguments_of(running)
@@ -177,11 +189,14 @@ def unit(
     listen: Listen = None,
     osc: Osc = None,
     cache_size: CacheSize = None,
+    upstream: Upstream = None,
 ) -> None:
     """Print a systemd user unit that runs this installation's daemon."""
     from importlib.resources import files
 
-    flags = daemon_flags(device, precision, keep_alive, idle_exit, listen, osc, cache_size)
+    flags = daemon_flags(
+        device, precision, keep_alive, idle_exit, listen, osc, cache_size, upstream
+    )
     command = [sys.executable, "-P", "-m", "bridge.daemon", *flags]
     line = "ExecStart=" + " ".join(_quoted(one) for one in command)
     text = files("bridge").joinpath("audiosr-bridge.service").read_text("utf-8")
@@ -196,9 +211,10 @@ def daemon_flags(
     listen: list[str] | None = None,
     osc: str | None = None,
     cache_size: str | None = None,
+    upstream: Path | None = None,
 ) -> list[str]:
     """What the daemon itself is told: only what was given, checked here where it can be."""
-    from bridge.connection import Endpoints
+    from bridge.connection import Connection, Endpoints
 
     if device is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
         raise UsageError(f"a device is auto, cpu, cuda, cuda:N or mps, got {device!r}")
@@ -206,6 +222,8 @@ def daemon_flags(
         raise UsageError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     for endpoint in listen or ():
         Endpoints.listening(endpoint)
+    if upstream is not None:
+        Connection.read_remote(upstream)
     host, port = (None, None) if osc is None else osc_address(osc)
     given = {
         "--device": device,
@@ -215,6 +233,7 @@ def daemon_flags(
         "--osc": port,
         "--osc-listen": host,
         "--cache-bytes": None if cache_size is None else num_bytes(cache_size),
+        "--upstream": None if upstream is None else os.path.abspath(upstream),
     }
     # NAME=VALUE, for a value may begin with a dash
     flags = [f"{name}={value}" for name, value in given.items() if value is not None]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # a drive has one letter
 
-app = typer.Typer(no_args_is_help=True, help="Plugins of others, for chains.")
+app = typer.Typer(
+    no_args_is_help=True, help="Plugins of others, for chains; ours for DAWs is `plugin`."
+)
 
 
 @app.command("list")

@@ -28,6 +28,7 @@ struct Submit {
     int64_t start = 0;     // results are wanted from this absolute sample on
     bool live = false;
     const char* priority = "interactive";
+    int64_t credit_bytes = 16 << 20;  // of results that may wait here to be taken
 };
 
 struct Event {
@@ -35,7 +36,7 @@ struct Event {
     std::string job;
     Plan plan;                   // decided
     std::string model_sha256;    // decided
-    int64_t start = 0;           // partial: absolute sample
+    int64_t start = 0;           // partial: absolute sample; accepted: the first to send
     int64_t num_samples = 0;
     std::vector<float> high;     // partial: planar
     double fraction = 0;         // progress
@@ -67,7 +68,8 @@ class Link {
     bool end(const std::string& job);     // no more input: the rest comes, then `final`
     void cancel(const std::string& job);  // and forget it: no event of it comes any more
 
-    // The next event, waited for at most so long; also sends pings and gives credit back.
+    // The next event, waited for at most so long, or `none`, also when there is room again for what
+    // could not be sent. It is this that sends pings and gives credit back: call it all along.
     Event next(int timeout_ms);
 
   private:

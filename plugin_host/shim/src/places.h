@@ -9,6 +9,7 @@
 //     <state>/plugin.log           what went wrong, for people; at most 1 MiB, one older file
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -29,8 +30,10 @@ Config read_config();  // defaults where there is no file, or none of this user'
 bool read_private(const std::string& path, size_t max_bytes, std::string& text);
 
 // Run the command that starts the daemon, detached: it has nothing of the host's scheduling,
-// signals, limits, files. Waits until it ends, at most so long. True: it said 0.
-bool start_daemon(const std::vector<std::string>& command, int timeout_ms);
+// signals, limits, files. Waits until it ends, at most so long, and not beyond `stop`. True: it
+// said 0.
+bool start_daemon(const std::vector<std::string>& command, int timeout_ms,
+                  const std::atomic<bool>* stop = nullptr);
 
 void log_line(const std::string& text);  // never fails, never throws, at most a few a second
 

@@ -3,6 +3,9 @@
 //
 //     <cache>/plugin/<64 hex digits>      a chunk's generated band
 //     <cache>/plugin/plans/<64 digits>    where chunks lie, for settings, rate and channels
+//
+// Many instances in many processes share the folder: a file is there whole or not at all, and what
+// vanishes is a miss.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +19,7 @@ namespace audiosr {
 class Store {
   public:
     // A folder of this user's alone; where it cannot be had, nothing is found and nothing kept.
+    // Nothing is opened or made before it is needed.
     Store(std::string folder, uint64_t max_bytes);
 
     // The name of chunk `index` of this input: [channels][past + first_end] samples, planar.
@@ -35,8 +39,10 @@ class Store {
     void trim();  // the least recently used go where it is too much
 
   private:
+    void stop_keeping(const std::string& why);
+
     std::string folder_;
-    uint64_t max_bytes_, since_trim_ = 0;
+    uint64_t max_bytes_, since_trim_;  // bytes written since; at first it is due
     bool keeps_ = true;
 };
 

@@ -1,0 +1,1 @@
+"""Audacity, by its script pipe (Edit > Preferences > Modules > mod-script-pipe: Enabled)."""

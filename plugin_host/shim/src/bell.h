@@ -1,0 +1,63 @@
+// How one thread waits for another without the other paying for it: who rings looks at one atomic,
+// and calls the system only if somebody listens.
+#pragma once
+
+#include <pthread.h>
+#include <time.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace audiosr {
+
+class Bell {
+  public:
+    Bell() {
+        pthread_condattr_t attributes;
+        ::pthread_condattr_init(&attributes);
+        ::pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        ::pthread_cond_init(&rung_, &attributes);
+        ::pthread_condattr_destroy(&attributes);
+    }
+    ~Bell() {
+        ::pthread_cond_destroy(&rung_);
+        ::pthread_mutex_destroy(&mutex_);
+    }
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+
+    // After what was waited for has been published. The exchange with `wait` is a read and a write
+    // on both sides, so one of the two sees the other.
+    void ring() {
+        if (listeners_.fetch_add(0, std::memory_order_acq_rel) == 0) return;
+        ::pthread_mutex_lock(&mutex_);
+        ::pthread_cond_broadcast(&rung_);
+        ::pthread_mutex_unlock(&mutex_);
+    }
+
+    // Until `there()`, at most so long; whether it is.
+    template <typename Condition>
+    bool wait(int milliseconds, Condition there) {
+        struct timespec until;
+        ::clock_gettime(CLOCK_MONOTONIC, &until);
+        const int64_t ns = until.tv_nsec + int64_t{milliseconds} * 1000000;
+        until.tv_sec += static_cast<time_t>(ns / 1000000000);
+        until.tv_nsec = static_cast<long>(ns % 1000000000);
+        ::pthread_mutex_lock(&mutex_);
+        listeners_.fetch_add(1, std::memory_order_acq_rel);
+        bool is_there = there();
+        while (!is_there && ::pthread_cond_timedwait(&rung_, &mutex_, &until) == 0)
+            is_there = there();
+        if (!is_there) is_there = there();
+        listeners_.fetch_sub(1, std::memory_order_acq_rel);
+        ::pthread_mutex_unlock(&mutex_);
+        return is_there;
+    }
+
+  private:
+    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t rung_;
+    std::atomic<int> listeners_{0};
+};
+
+}  // namespace audiosr

@@ -1,0 +1,229 @@
+#include "daemon.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace audiosr {
+namespace {
+
+constexpr int kOpenMs = 2000, kStartMs = 60000;
+constexpr int64_t kTryAgainMs = 2000, kStartAgainMs = 60000, kGivenUpMs = 30000;
+constexpr double kSilentSeconds = 120;
+
+int64_t timeout_of_environment() {
+    const char* text = std::getenv("AUDIOSR_BRIDGE_PLUGIN_TIMEOUT");
+    const double seconds = text ? std::atof(text) : 0;
+    return static_cast<int64_t>(1000 * (seconds > 0 && seconds < 86400 ? seconds : kSilentSeconds));
+}
+
+struct Cause {
+    const char* code;
+    Status status;
+};
+constexpr Cause kCauses[] = {
+    {"E_NO_DAEMON", kNoDaemon},   {"E_TIMEOUT", kNoDaemon},    {"E_VERSION", kVersion},
+    {"E_MODEL", kNoModel},        {"E_SETTINGS", kUnsupported}, {"E_USAGE", kUnsupported},
+    {"E_UNSUPPORTED", kUnsupported},
+};
+
+}  // namespace
+
+Trouble trouble_of(const std::string& code, const std::string& text) {
+    for (const Cause& cause : kCauses)
+        if (code == cause.code) return {cause.status, text};
+    return {kFailed, text};
+}
+
+void Job::copy(int64_t from, int64_t to, std::vector<float>& planar, int num_channels) const {
+    planar.clear();
+    for (int c = 0; c < num_channels; ++c)
+        planar.insert(planar.end(), got[c].begin() + (from - got_from),
+                      got[c].begin() + (to - got_from));
+}
+
+void Job::forget_before(int64_t place, int num_channels) {
+    const int64_t old = std::min(place, got_until) - got_from;
+    if (old <= 0) return;
+    for (int c = 0; c < num_channels; ++c) got[c].erase(got[c].begin(), got[c].begin() + old);
+    got_from += old;
+}
+
+Daemon::Daemon(int sample_rate, int num_channels, bool live, const std::atomic<bool>& stop)
+    : sample_rate_(sample_rate),
+      num_channels_(num_channels),
+      live_(live),
+      stop_(stop),
+      timeout_ms_(timeout_of_environment()) {}
+
+Daemon::~Daemon() {
+    stop_start_ = true;
+    if (start_.is_running) ::pthread_join(start_.thread, nullptr);
+    for (const auto& job : jobs_)
+        if (!job->is_over && link_.is_open()) link_.cancel(job->name);
+}
+
+void* Daemon::run_start(void* argument) {
+    Start& start = *static_cast<Start*>(argument);
+    start.succeeded = start_daemon(start.command, kStartMs, start.stop);
+    start.is_done.store(true, std::memory_order_release);
+    return nullptr;
+}
+
+void Daemon::begin_start() {
+    if (now_ms() < next_start_ms_) return;
+    start_.command = read_config().start;
+    if (start_.command.empty()) return;
+    next_start_ms_ = now_ms() + kStartAgainMs;
+    start_.is_done = false;
+    start_.stop = &stop_start_;
+    start_.is_running = ::pthread_create(&start_.thread, nullptr, run_start, &start_) == 0;
+}
+
+bool Daemon::end_start() {
+    ::pthread_join(start_.thread, nullptr);
+    start_.is_running = false;
+    return start_.succeeded;
+}
+
+Daemon::Reach Daemon::fail(const std::string& code, const std::string& text) {
+    trouble_ = trouble_of(code, text);
+    next_try_ms_ = now_ms() + kTryAgainMs;
+    return Reach::gone;
+}
+
+Daemon::Reach Daemon::reach(bool at_once) {
+    if (link_.is_open()) return Reach::open;
+    if (now_ms() < given_up_until_ms_) return Reach::gone;
+    if (start_.is_running) {
+        if (!start_.is_done.load(std::memory_order_acquire)) return Reach::soon;
+        if (!end_start())
+            return fail("E_NO_DAEMON", "the daemon could not be started; plugin.log says why");
+        at_once = true;
+    }
+    if (!at_once && now_ms() < next_try_ms_) return Reach::soon;
+    std::string code, text;
+    if (link_.open(runtime_folder(), kOpenMs, stop_, code, text)) {
+        trouble_ = Trouble();
+        return Reach::open;
+    }
+    if (code == "E_NO_DAEMON") begin_start();
+    return start_.is_running ? Reach::soon : fail(code, text);
+}
+
+std::shared_ptr<Job> Daemon::submit(const std::string& settings, int64_t origin, int64_t start) {
+    auto job = std::make_shared<Job>();
+    job->name = Link::new_name();
+    job->sent = origin;
+    Submit what;
+    what.job = job->name;
+    what.sample_rate = sample_rate_;
+    what.num_channels = num_channels_;
+    what.settings = settings;
+    what.origin = origin;
+    what.start = start;
+    what.live = live_;
+    jobs_.push_back(job);
+    if (!link_.submit(what)) lose("E_NO_DAEMON", "the daemon is gone");
+    return job;
+}
+
+int64_t Daemon::room(const Job& job) const { return job.is_over ? 0 : link_.room(job.name); }
+
+void Daemon::send(Job& job, const std::vector<float>& planar, int64_t num_samples) {
+    const float* channels[kMaxChannels] = {};
+    for (int c = 0; c < num_channels_; ++c) channels[c] = planar.data() + c * num_samples;
+    job.sent += link_.send(job.name, job.sent, channels, num_samples);
+}
+
+void Daemon::await(Job& job, bool is_awaited) {
+    if (is_awaited && !job.is_awaited) job.heard_ms = now_ms();
+    job.is_awaited = is_awaited;
+}
+
+bool Daemon::is_awaited() const {
+    return std::any_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->is_awaited; });
+}
+
+void Daemon::close(Job& job) {
+    if (!job.is_over && link_.is_open()) link_.cancel(job.name);
+    job.is_over = true;
+    const auto is_it = [&](const auto& one) { return one.get() == &job; };
+    jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(), is_it), jobs_.end());
+}
+
+void Daemon::lose(const std::string& code, const std::string& text) {
+    link_.close();
+    for (const auto& job : jobs_) {
+        if (job->is_over) continue;
+        job->is_over = job->retryable = true;
+        job->trouble = trouble_of(code, text);
+    }
+    jobs_.clear();
+}
+
+void Daemon::on_event(const Event& event) {
+    if (event.kind == Event::lost) {
+        log_line("the daemon was lost: " + event.text);
+        lose(event.code, event.text);
+        return;
+    }
+    const auto found = std::find_if(jobs_.begin(), jobs_.end(),
+                                    [&](const auto& job) { return job->name == event.job; });
+    if (found == jobs_.end()) return;
+    Job& job = **found;
+    job.heard_ms = now_ms();
+    switch (event.kind) {
+        case Event::decided:
+            job.is_decided = true;
+            job.plan = event.plan;
+            job.model_sha256 = event.model_sha256;
+            break;
+        case Event::partial:
+            if (!job.has_got) job.got_from = job.got_until = event.start;
+            job.has_got = true;
+            for (int c = 0; c < num_channels_; ++c)
+                job.got[c].insert(job.got[c].end(), event.high.begin() + c * event.num_samples,
+                                  event.high.begin() + (c + 1) * event.num_samples);
+            job.got_until += event.num_samples;
+            break;
+        case Event::progress: progress_ = event.fraction; break;
+        case Event::final:
+        case Event::error:
+            job.is_over = true;
+            job.retryable = event.retryable;
+            job.trouble = trouble_of(event.code, event.text);
+            if (event.kind == Event::error) log_line(event.code + ": " + event.text);
+            jobs_.erase(found);
+            break;
+        default: break;
+    }
+}
+
+void Daemon::look_at_clocks() {
+    const int64_t now = now_ms();
+    for (const auto& job : jobs_) {
+        if (!job->is_awaited || now - job->heard_ms < timeout_ms_) continue;
+        const std::string text = "the daemon said nothing for " +
+                                 std::to_string(timeout_ms_ / 1000) + " s; see its log";
+        log_line(text);
+        lose("E_FAILED", text);
+        trouble_ = trouble_of("E_FAILED", text);
+        given_up_until_ms_ = now + kGivenUpMs;
+        return;
+    }
+}
+
+void Daemon::listen(int timeout_ms) {
+    if (!link_.is_open()) return;
+    Event event = link_.next(timeout_ms);
+    while (event.kind != Event::none) {
+        on_event(event);
+        if (!link_.is_open()) return;
+        event = link_.next(0);
+    }
+    look_at_clocks();
+}
+
+}  // namespace audiosr

@@ -1,0 +1,75 @@
+#include "settings.h"
+
+#include "json.h"
+#include "models.h"
+
+namespace audiosr {
+namespace {
+
+Json number(double value) {
+    Json json;
+    json.kind = Json::number;
+    json.is_whole = value == static_cast<double>(static_cast<int64_t>(value));
+    json.value = value;
+    return json;
+}
+
+Json word(const char* text) {
+    Json json;
+    json.kind = Json::text;
+    json.string = text;
+    return json;
+}
+
+void lay_over(const std::string& text, Json& to) {
+    Json from;
+    if (!parse(text.data(), text.size(), from) || from.kind != Json::object) return;
+    for (const auto& [name, value] : from.fields) to.fields[name] = value;
+}
+
+}  // namespace
+
+uint32_t Presets::add(const Preset& preset) {
+    ::pthread_mutex_lock(&mutex_);
+    if (all_.empty() || !(all_.back() == preset)) all_.push_back(preset);
+    const size_t number = all_.size() - 1;
+    ::pthread_mutex_unlock(&mutex_);
+    return static_cast<uint32_t>(number);
+}
+
+Preset Presets::get(uint32_t number) const {
+    ::pthread_mutex_lock(&mutex_);
+    const Preset preset = number < all_.size() ? all_[number] : Preset();
+    ::pthread_mutex_unlock(&mutex_);
+    return preset;
+}
+
+std::string settings_text(const std::string& preset, const Render& render) {
+    Json settings;
+    settings.kind = Json::object;
+    lay_over(preset, settings);
+    const uint32_t slot = render.model < kNumSlots ? render.model : 0;
+    lay_over("{" + std::string(kSlots[slot].settings) + "}", settings);
+    settings.fields["cutoff"] = render.cutoff_hz > 0 ? number(render.cutoff_hz) : word("follow");
+    settings.fields["ceiling_hz"] = number(render.ceiling_hz);
+    settings.fields["seed"] = number(render.seed);
+    settings.fields["mix"] = number(1);
+    settings.fields["gain_hf_db"] = number(0);
+    settings.fields["rate"] = word("keep");
+    return write(settings);
+}
+
+std::string model_name(const std::string& settings) {
+    Json json;
+    parse(settings.data(), settings.size(), json);
+    return json.text_or("model", "lite");
+}
+
+Render plan_render(const Render& render) {
+    Render plain;
+    plain.model = render.model;
+    plain.preset = render.preset;
+    return plain;
+}
+
+}  // namespace audiosr
