@@ -49,7 +49,7 @@ end
 -- First and last sample of the selected range, else of the selected regions.
 local function selected_range()
   local selection = Editor:get_selection()
-  if selection.time:length() > 0 then
+  if selection.time:length():samples() > 0 then
     return selection.time:start_sample(), selection.time:end_sample()
   end
   local first, last = math.huge, 0
