@@ -218,7 +218,7 @@ class Bench:
         for manifest in Path("/usr/lib/lv2").glob("*/manifest.ttl"):
             if "lv2:Specification" in manifest.read_text(errors="replace"):
                 bundle = manifest.parent
-                (self.specifications / bundle.name).symlink_to(bundle)
+                shutil.copytree(bundle, self.specifications / bundle.name)
         for place in (self.vst3, self.lv2, self.clap):
             place.parent.mkdir(parents=True)
             if (built / place.name).is_dir():
