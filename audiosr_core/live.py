@@ -116,7 +116,7 @@ class LiveStream:
 
     @property
     def cutoff_hz(self) -> float | None:
-        """Above it something is generated just now; None: nothing is."""
+        """Above it something is generated, or about to be; None: nothing is."""
         return self._voices.cutoff_hz
 
     def push_split(self, samples: Samples) -> Iterator[tuple[Samples, HighBand]]:
