@@ -108,6 +108,7 @@ Daemon::Reach Daemon::reach(bool at_once) {
         trouble_ = Trouble();
         return Reach::open;
     }
+    if (code == "E_TIMEOUT") given_up_until_ms_ = now_ms() + kGivenUpMs;  // it hangs: 2 s each time
     if (code == "E_NO_DAEMON") begin_start();
     return start_.is_running ? Reach::soon : fail(code, text);
 }
