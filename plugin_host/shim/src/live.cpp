@@ -135,7 +135,8 @@ bool Live::take(const Segment& segment, int64_t known_end) {
     const int64_t limit = std::min(known_end, at_.second_after(cursor()));
     const int64_t until = std::min(job_->got_until, segment.place_of(limit));
     if (until <= from) return false;
-    if (job_->got_from > from) return push(segment.time_of(job_->got_from), Found::late);
+    if (job_->got_from > from)
+        return push(std::min(limit, segment.time_of(job_->got_from)), Found::late);
     std::vector<float> planar;
     job_->copy(from, until, planar, at_.num_channels);
     if (!push(segment.time_of(until), Found::wet, planar.data())) return false;
