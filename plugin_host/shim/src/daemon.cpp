@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "samples.h"
+
 namespace audiosr {
 namespace {
 
@@ -173,7 +175,8 @@ void Daemon::on_event(const Event& event) {
     const auto found = std::find_if(jobs_.begin(), jobs_.end(),
                                     [&](const auto& job) { return job->name == event.job; });
     if (found == jobs_.end()) return;
-    Job& job = **found;
+    const std::shared_ptr<Job> kept = *found;
+    Job& job = *kept;
     job.heard_ms = now_ms();
     switch (event.kind) {
         case Event::decided:
@@ -182,6 +185,11 @@ void Daemon::on_event(const Event& event) {
             job.model_sha256 = event.model_sha256;
             break;
         case Event::partial:
+            if (!is_finite(event.high)) {
+                job.trouble = {kFailed, "the daemon sent what is no sound"};
+                close(job);
+                break;
+            }
             if (!job.has_got) job.got_from = job.got_until = event.start;
             job.has_got = true;
             for (int c = 0; c < num_channels_; ++c)

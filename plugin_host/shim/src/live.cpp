@@ -1,7 +1,8 @@
 #include "live.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "samples.h"
 
 namespace audiosr {
 namespace {
@@ -118,9 +119,7 @@ void Live::send(const Segment& segment, int64_t segment_end) {
     if (size <= 0) return;
     std::vector<float> input;
     at_.history.copy(segment, job_->sent, job_->sent + size, input);
-    const bool is_finite =
-        std::all_of(input.begin(), input.end(), [](float x) { return std::isfinite(x); });
-    if (is_finite) {
+    if (is_finite(input)) {
         at_.daemon.send(*job_, input, size);
     } else {
         close();
