@@ -78,12 +78,11 @@ local function extend_all(title, folder, window)
   local found = selected_regions()
   local full = {}
   for i, one in ipairs(found) do
-    local began = os.time()
-    local function tick()
-      return window:progress((i - 0.5) / #found, string.format("%s (%d of %d), %d s",
-        one.old:name(), i, #found, os.time() - began))
+    local function tick(fraction)
+      return window:progress((i - 1 + fraction) / #found,
+        string.format("%s (%d of %d)", one.old:name(), i, #found))
     end
-    tick()
+    tick(0)
     one.path, one.name = regions.extended(one.old, Session:nominal_sample_rate(), command,
       ARDOUR.LuaAPI.build_filename(folder, tostring(i)), tick)
     if not one.path then full[#full + 1] = one.old:name() end
