@@ -14,8 +14,9 @@ end
 
 local regions = value_of("regions.lua")
 
-local function say(title, text)
-  LuaDialog.Message(title, text, LuaDialog.MessageType.Error, LuaDialog.ButtonType.Close):run()
+local function say(title, text, kind)
+  LuaDialog.Message(title, text, LuaDialog.MessageType[kind or "Error"],
+    LuaDialog.ButtonType.Close):run()
 end
 
 local function selected_regions()
@@ -115,7 +116,8 @@ function actions.extend()
   if not ok and result ~= regions.INTERRUPTED then
     say(title, "Nothing was changed: " .. tostring(result))
   elseif ok and #result > 0 then
-    say(title, "Nothing is missing in, and nothing was changed of: " .. table.concat(result, ", "))
+    say(title, "Nothing is missing in, and nothing was changed of: " .. table.concat(result, ", "),
+      "Info")
   end
 end
 
