@@ -3,7 +3,8 @@
 Export says that it is offline, bounce never does. Freeze cannot be reached by Lua; it goes the way
 of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so that only our
 own action is tried with that. Ardour's export crashes in about one run of six, with any plugin or
-none, nearly always when the file is whole: the file is judged, and one that is not gets another try.
+none, nearly always when the file is whole: the file is judged, and one that is not gets another
+try.
 """
 
 from __future__ import annotations

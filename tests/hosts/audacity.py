@@ -59,7 +59,7 @@ def run(bench: Bench) -> Iterator[Check]:
 
 def _extends(bench: Bench, pipe: Pipe, effect: str, channels: int, mode: str) -> Iterator[Check]:
     before = bench.chunks()
-    y, x, wanted = _applied(bench, pipe, effect, channels, LONG)
+    y, _, wanted = _applied(bench, pipe, effect, channels, LONG)
     column = "mono" if channels == 1 else "stereo"
     wet = at.same(y, wanted) and bench.chunks() > before
     for what in (column, "wet bounce"):
@@ -70,7 +70,7 @@ def _extends(bench: Bench, pipe: Pipe, effect: str, channels: int, mode: str) ->
 
 def _cuts_short(bench: Bench, pipe: Pipe, effect: str) -> Iterator[Check]:
     y, x, wanted = _applied(bench, pipe, effect, 2, SHORT)
-    begin, end = (round(seconds * RATE) for seconds in SHORT)
+    end = round(SHORT[1] * RATE)
     inside = y.shape == x.shape and at.same(y[:, :end], wanted[:, :end])
     detail = "a selection shorter than 5.12 s: extended, and silence behind it, up to 5.12 s"
     yield _check("latency", inside, detail, "compensated, from 5.12 s on")
