@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from tests.support.shim import bundles
 
 from audiosr_core.audio import Samples
 from tests.support.bridge_engines import echo_of
 from tests.support.daemon import ENGINES, RunningDaemon
+from tests.support.shim import bundles
 
 COLUMNS = (
     "loads", "offline flag", "latency", "mono", "stereo", "state", "wet bounce", "daemon killed",
