@@ -170,6 +170,10 @@ class Bench:
         """How many the daemon has begun, since the bench is there."""
         return self._count.read_bytes().count(b"\n") if self._count.exists() else 0
 
+    def jobs(self) -> int:
+        """How many the daemons have had: one for all that was played without a jump."""
+        return self.daemon.log().count('"state": "queued"')
+
     # Sounds and programs
 
     def sound(
