@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiosr_core.errors import EXIT_FAILED, EXIT_OK, UsageError
+from audiosr_core.errors import EXIT_FAILED, EXIT_OK, AudioSRError, UsageError
 from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, note, say, write
 from plugin_host.daw import DAWS
@@ -86,7 +86,7 @@ def audacity(
 ) -> None:
     """Files through our effect in the Audacity that runs, one after the other."""
     from plugin_host.daw.audacity.batch import extend
-    from plugin_host.daw.audacity.pipe import AudacityError, Pipe
+    from plugin_host.daw.audacity.pipe import Pipe
 
     failed = 0
     into.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def audacity(
             try:
                 extend(pipe, source, target, replace=replace)
                 say(f"written {target}")
-            except (AudacityError, FileError) as problem:
+            except AudioSRError as problem:
                 failed, error = failed + 1, str(problem)
                 say(f"failed {error}")
             if json:

@@ -36,7 +36,7 @@ def files() -> Mapping[Path, bytes]:
 DAW = Daw(
     "Audacity",
     files,
-    lambda: [],
+    list,
     "in Audacity: Tools > Apply Macro > AudioSR stereo, or mono; the effect itself comes with"
     " audiosr-bridge plugin install",
 )
