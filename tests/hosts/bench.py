@@ -60,13 +60,15 @@ class Check:
 class Bench:
     """Owns a temporary folder, and the daemon in it. Nothing of it is the real user's."""
 
-    def __init__(self, quick: bool = False) -> None:
-        self.quick = quick
+    def __init__(self, quick: bool = False, within: Path | None = None) -> None:
+        self.quick, self._within = quick, within
         self._sounds = 0
 
     def __enter__(self) -> Bench:
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="asb"))
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="asb", dir=self._within)
+            )
             self.folder = Path(folder)
             self.home = self.folder / "home"
             self._install(bundles())
