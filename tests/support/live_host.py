@@ -19,6 +19,7 @@ from tests.support.native import SOURCES, build
 FRONTS = ("vst3", "clap", "lv2", "lv2_time", "terminate")
 CUTOFF = 3  # number of the parameter
 FADE_SECONDS = 0.005
+AT_ONCE = 1 << 14
 FIRST_SECONDS = 3600  # the place of the first sample
 
 
@@ -26,13 +27,21 @@ FIRST_SECONDS = 3600  # the place of the first sample
 class Played:
     """What came out, and how it went."""
 
-    dry: Samples  # as it should come out
+    sound: Samples  # that went in
     out: Samples
     ahead: NDArray[np.float32]  # seconds, for each block; below zero it is late
     took: NDArray[np.float32]  # likewise, in `process`
     woke_late: NDArray[np.float32]
     num_late: NDArray[np.float32]  # seconds of sound that were dry so far
     seen: dict[str, Any]
+
+    @property
+    def latency(self) -> int:
+        return int(self.seen["latency"])
+
+    @property
+    def dry(self) -> Samples:
+        return np.pad(self.sound, ((0, 0), (self.latency, 0)))[:, : self.out.shape[1]]
 
     @property
     def added(self) -> Samples:
@@ -81,12 +90,9 @@ def play(
         finally:
             host.kill()
     assert host.returncode == 0
-    seen = json.loads(said)
     out = np.fromfile(back, np.float32).reshape(len(sound), -1)
-    played = looped(sound, block, out.shape[1])
-    late = np.pad(played, ((0, 0), (seen["latency"], 0)))[:, : out.shape[1]]
     marks = np.fromfile(blocks, np.float32).reshape(-1, 4)
-    return Played(late, out, *marks.T, seen)
+    return Played(looped(sound, block, out.shape[1]), out, *marks.T, json.loads(said))
 
 
 def looped(sound: Samples, block: int, num_samples: int) -> Samples:
@@ -101,16 +107,12 @@ def expected(played: Played, sample_rate: int, cutoff_hz: float) -> Samples:
     from audiosr_core.settings import Settings
 
     settings = Settings(cutoff=cutoff_hz if cutoff_hz else "follow")
-    stream = Engine().open_live(
-        sample_rate, len(played.dry), settings, FIRST_SECONDS * sample_rate
-    )
-    latency = played.seen["latency"]
-    size = 1 << 14
-    high = [np.zeros((len(played.dry), latency), np.float32)]
-    for at in range(latency, played.dry.shape[1], size):
-        high += [made for _, made in stream.push_split(played.dry[:, at : at + size])]
-    high += [made for _, made in stream.flush_split()]
-    return np.concatenate(high, axis=1)
+    x = played.sound
+    stream = Engine().open_live(sample_rate, len(x), settings, FIRST_SECONDS * sample_rate)
+    high = [np.zeros((len(x), played.latency), np.float32)]
+    for at in range(0, x.shape[1], AT_ONCE):
+        high += [made for _, made in stream.push_split(x[:, at : at + AT_ONCE])]
+    return np.concatenate(high, axis=1)[:, : x.shape[1]]
 
 
 def share_of(added: Samples, high: Samples, audible: float = 1e-4) -> NDArray[np.float64]:
