@@ -20,6 +20,7 @@ assert(not region:isnil(), "nothing was bounced")
 for channel = 0, region:to_audioregion():n_channels() - 1 do
   print("FILE", region:source(channel):to_filesource():path())
 end
+print("LENGTH", region:length():samples())
 print("FAILED", failed)
 close_session()
 quit()

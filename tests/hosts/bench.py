@@ -99,6 +99,11 @@ class Bench:
         return self.home / ".clap" / "AudioSRBridge.clap"
 
     @property
+    def specifications(self) -> Path:
+        """What LV2 itself is, without the plugins of this machine: some hosts load every one."""
+        return self.folder / "lv2"
+
+    @property
     def environment(self) -> dict[str, str]:
         """Of a host: the bench's home, and where the daemon is."""
         ours = {name: text for name, text in self.daemon.environment.items() if "BRIDGE_" in name}
@@ -111,7 +116,7 @@ class Bench:
             "XDG_CACHE_HOME": str(self.home / ".cache"),
             "XDG_DATA_HOME": str(self.home / ".local" / "share"),
             "XDG_STATE_HOME": str(self.home / ".local" / "state"),
-            "LV2_PATH": f"{self.home}/.lv2:/usr/lib/lv2",
+            "LV2_PATH": f"{self.home}/.lv2:{self.specifications}",
             "VST3_PATH": str(self.home / ".vst3"),
             "CLAP_PATH": str(self.home / ".clap"),
             "LC_ALL": "C.UTF-8",
@@ -209,6 +214,11 @@ class Bench:
         )  # fmt: skip
 
     def _install(self, built: Path) -> None:
+        self.specifications.mkdir()
+        for manifest in Path("/usr/lib/lv2").glob("*/manifest.ttl"):
+            if "lv2:Specification" in manifest.read_text(errors="replace"):
+                bundle = manifest.parent
+                shutil.copytree(bundle, self.specifications / bundle.name)
         for place in (self.vst3, self.lv2, self.clap):
             place.parent.mkdir(parents=True)
             if (built / place.name).is_dir():

@@ -95,9 +95,9 @@ def _through(
     """What came out, what went in, and what the tool complained of."""
     source, x = bench.sound(channels, silence=at.LATENCY / at.RATE + 0.1)
     out = bench.out()
-    path = f"{bundles() / 'plain'}:/usr/lib/lv2" if name in PLAIN else bench.environment["LV2_PATH"]
+    plugin = bundles() / "plain" if name in PLAIN else bench.lv2.parent
     command = TOOLS[name](LV2[channels], source, out, controls or {})
-    done = bench.run(command, LV2_PATH=path)
+    done = bench.run(command, LV2_PATH=f"{plugin}:{bench.specifications}")
     said = (done.stderr or done.stdout).strip()[-200:] if done.returncode else ""
     return at.read(out), x, said
 

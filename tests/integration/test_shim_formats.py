@@ -227,7 +227,7 @@ def test_without_a_daemon_a_bounce_is_silent_and_says_so(kind, tmp_path):
     done = product.render(sound, tmp_path, offline=1)
     assert not done.samples.any()
     assert done.seen["chunks_failed"] > 0
-    assert done.seen["state"].startswith("No daemon")
+    assert "no daemon" in done.seen["state"].lower()
     dry = product.render(sound, tmp_path, f"set={ON_FAILURE}:1", offline=1)
     latency = int(LATENCY_SECONDS["bridge"] * 48_000)
     np.testing.assert_array_equal(dry.samples, late(sound, latency))

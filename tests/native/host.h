@@ -3,21 +3,11 @@
 
 #include <dlfcn.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
+#include "laws.h"
 #include "parameters.h"
-
-// What must hold of any plugin; ends the program with a line that says what did not.
-#define NEED(condition)                                                           \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            std::exit(1);                                                         \
-        }                                                                         \
-    } while (0)
 
 struct Change {  // of a parameter, at a sample of a block
     int64_t offset;

@@ -2,30 +2,15 @@
 #include "parameters.h"
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <limits>
 
-#define NEED(condition)                                                           \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            std::exit(1);                                                         \
-        }                                                                         \
-    } while (0)
+#include "laws.h"
 
 namespace {
 
 using namespace audiosr;
-
-uint32_t random_state = 1;
-
-uint32_t random_number() {
-    random_state = random_state * 1664525u + 1013904223u;
-    return random_state >> 8;
-}
 
 bool in_range(uint32_t id, double plain) {
     const Parameter& p = parameter(id);
@@ -35,7 +20,8 @@ bool in_range(uint32_t id, double plain) {
 
 void any_number(uint32_t id) {
     const double infinity = std::numeric_limits<double>::infinity();
-    for (double plain : {-infinity, infinity, std::nan(""), 1e300, -1e300, 0.0, -0.0, 0.5, 1e-300}) {
+    for (double plain :
+         {-infinity, infinity, std::nan(""), 1e300, -1e300, 0.0, -0.0, 0.5, 1e-300}) {
         NEED(in_range(id, clamped(id, plain)));
         NEED(in_range(id, plain_of(id, plain)));
         char text[200];
@@ -60,7 +46,8 @@ void any_text(uint32_t id) {
     NEED(!value_of(id, digits, plain) || in_range(id, plain));
     for (int i = 0; i < 20000; ++i) {
         char text[12] = {};
-        for (int c = 0; c < 11; ++c) text[c] = "0123456789.,+- %HdBzx\xff\x80"[random_number() % 23];
+        for (int c = 0; c < 11; ++c)
+            text[c] = "0123456789.,+- %HdBzx\xff\x80"[random_number() % 23];
         if (value_of(id, text, plain)) NEED(in_range(id, plain));
     }
 }

@@ -1,28 +1,14 @@
 // Laws of the state: what is written is read, and nothing else is, whatever comes.
 #include "state.h"
 
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#define NEED(condition)                                                           \
-    do {                                                                          \
-        if (!(condition)) {                                                       \
-            std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            std::exit(1);                                                         \
-        }                                                                         \
-    } while (0)
+#include "laws.h"
 
 namespace {
 
 using namespace audiosr;
-
-uint32_t random_state = 1;
-
-uint32_t random_number() {
-    random_state = random_state * 1664525u + 1013904223u;
-    return random_state >> 8;
-}
 
 // From memory that ends with the text, so that a sanitizer sees every byte too far.
 bool reads(const std::string& text, State& state) {
@@ -105,9 +91,8 @@ void spoilt_texts() {
         std::string text = good;
         for (uint32_t n = 1 + random_number() % 4; n > 0; --n) {
             const size_t place = random_number() % text.size();
-            const char byte = static_cast<char>(random_number() % 3
-                                                    ? "{}[]\":,\\019eE-+.tfnu \t"[random_number() % 22]
-                                                    : random_number());
+            const char grammar = "{}[]\":,\\019eE-+.tfnu \t"[random_number() % 22];
+            const char byte = random_number() % 3 ? grammar : static_cast<char>(random_number());
             switch (random_number() % 3) {
                 case 0: text[place] = byte; break;
                 case 1: text.insert(place, 1, byte); break;

@@ -25,24 +25,31 @@ local function selected_regions()
       found[#found + 1] = { old = region, playlist = regions.track_of(Session, region):playlist() }
     end
   end
-  if #found == 0 then error("select audio regions first", 0) end
+  if #found == 0 then error("select audio regions, or tracks and a range, first", 0) end
   return found
 end
 
+-- The selected audio tracks; where none is, those of the selected regions.
 local function selected_tracks()
   local found = {}
   for route in Editor:get_selection().tracks:routelist():iter() do
     local track = route:to_track()
     if not track:isnil() and not track:to_audio_track():isnil() then found[#found + 1] = track end
   end
-  if #found == 0 then error("select audio tracks first", 0) end
+  if #found > 0 then return found end
+  local seen = {}
+  for _, one in ipairs(selected_regions()) do
+    local track = regions.track_of(Session, one.old)
+    if not seen[track:name()] then found[#found + 1] = track end
+    seen[track:name()] = true
+  end
   return found
 end
 
 -- First and last sample of the selected range, else of the selected regions.
 local function selected_range()
   local selection = Editor:get_selection()
-  if selection.time:length() > 0 then
+  if selection.time:length():samples() > 0 then
     return selection.time:start_sample(), selection.time:end_sample()
   end
   local first, last = math.huge, 0

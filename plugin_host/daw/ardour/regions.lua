@@ -276,11 +276,17 @@ function regions.bounced(session, track, first, last, name)
   local mode = regions.value(processor, "Render mode")
   regions.set(processor, "Render mode", WAIT)
   local failed = regions.value(processor, "Chunks failed")
+  -- Ardour 7.3 shifts and lengthens what is shorter than the latency, so that we take more.
+  local until_ = math.max(last, first + track:signal_latency())
   local region = track:bounce_range(
-    first, last, ARDOUR.InterThreadInfo(), track:main_outs(), false, name)
+    first, until_, ARDOUR.InterThreadInfo(), track:main_outs(), false, name)
   failed = regions.value(processor, "Chunks failed") - failed
   regions.set(processor, "Render mode", mode)
   if region:isnil() then error("Ardour could not bounce " .. track:name(), 0) end
+  if until_ > last then
+    region = ARDOUR.RegionFactory.clone_region(region, true, false)
+    region:set_length(Temporal.timecnt_t(last - first))
+  end
   return region, math.max(0, failed)
 end
 

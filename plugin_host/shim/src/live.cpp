@@ -80,7 +80,9 @@ void Live::work() {
     if (waits || job_->is_decided) send(segment, segment_end);
     while (take(segment, known_end)) {
     }
-    if (job_) at_.daemon.await(*job_, !job_->is_decided || job_->sent > segment.place_of(cursor()) + at_.latency);
+    if (!job_) return;
+    const bool owes = job_->sent > segment.place_of(cursor()) + at_.latency;
+    at_.daemon.await(*job_, owes || !job_->is_decided);
 }
 
 bool Live::open(const Segment& segment) {
