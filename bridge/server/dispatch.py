@@ -101,7 +101,8 @@ class Dispatch:
     def tick(self, now: float) -> None:
         if self._link is None:
             return
-        grace = LOADING_GRACE_SECONDS if self._state == "loading" else GRACE_SECONDS
+        loads = self._state in ("starting", "loading")
+        grace = LOADING_GRACE_SECONDS if loads else GRACE_SECONDS
         for job in self._jobs_here():
             if job.cancelling is not None and job.asked and now - job.cancelling > grace:
                 log.warning("worker does not let go", extra={"job": job.id})
