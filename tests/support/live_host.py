@@ -20,6 +20,7 @@ FRONTS = ("vst3", "clap", "lv2", "lv2_time", "terminate")
 CUTOFF = 3  # number of the parameter
 FADE_SECONDS = 0.005
 AT_ONCE = 1 << 14
+LEARNING_SECONDS = 20  # after which the cutoff that is followed does not depend on the start
 FIRST_SECONDS = 3600  # the place of the first sample
 
 
@@ -101,18 +102,32 @@ def looped(sound: Samples, block: int, num_samples: int) -> Samples:
     return np.tile(sound[:, :period], -(-num_samples // period))[:, :num_samples]
 
 
-def expected(played: Played, sample_rate: int, cutoff_hz: float) -> Samples:
-    """The generated band of the whole, from the engine in this process."""
+def expected(
+    played: Played, sample_rate: int, cutoff_hz: float, first: int = 0, last: int | None = None
+) -> Samples:
+    """The generated band of these samples of the output, from the engine in this process."""
     from audiosr_core.engine import Engine
     from audiosr_core.settings import Settings
 
     settings = Settings(cutoff=cutoff_hz if cutoff_hz else "follow")
-    x = played.sound
-    stream = Engine().open_live(sample_rate, len(x), settings, FIRST_SECONDS * sample_rate)
-    high = [np.zeros((len(x), played.latency), np.float32)]
-    for at in range(0, x.shape[1], AT_ONCE):
-        high += [made for _, made in stream.push_split(x[:, at : at + AT_ONCE])]
-    return np.concatenate(high, axis=1)[:, : x.shape[1]]
+    last = played.out.shape[1] if last is None else last
+    sound = played.sound
+    begin = max(0, first - played.latency - LEARNING_SECONDS * sample_rate)
+    place = FIRST_SECONDS * sample_rate + begin
+    stream = Engine().open_live(sample_rate, len(sound), settings, place)
+    high = [np.zeros((len(sound), played.latency), np.float32)]
+    for at in range(begin, last, AT_ONCE):
+        block = sound[:, at : min(at + AT_ONCE, last)]
+        high += [made for _, made in stream.push_split(block)]
+    return np.concatenate(high, axis=1)[:, first - begin : last - begin]
+
+
+def warm(running: RunningDaemon, sample_rate: int = 48_000) -> None:
+    """Back when the model is loaded for those who listen."""
+    quiet = np.full((2, sample_rate), 0.01, np.float32)
+    with running.client() as client, client.open(sample_rate, 2, live=True) as stream:
+        stream.push(quiet, wait=None)
+        stream.flush()
 
 
 def share_of(added: Samples, high: Samples, audible: float = 1e-4) -> NDArray[np.float64]:
