@@ -140,7 +140,7 @@ class Bench:
             self.daemon.kill()
 
     @contextlib.contextmanager
-    def killed_in_the_middle(self, after_chunks: int = 5) -> Iterator[None]:
+    def killed_in_the_middle(self, after_chunks: int = 8) -> Iterator[None]:
         """A slow daemon, killed once it has begun so many chunks; afterwards a quick one runs."""
         self.start(chunk_takes_seconds=0.05)
         enough = self.chunks() + after_chunks
