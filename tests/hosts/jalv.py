@@ -19,7 +19,7 @@ from tests.hosts.bench import LV2, RATE, Bench, Check
 
 NAME = "jalv"
 PERIOD = 1024
-TRIES = 3
+TRIES = 5
 PACKAGES = {"jackd": "jackd2", "jack_lsp": "jack-tools or jackd2", "jalv": "jalv",
             "ecasound": "ecasound"}  # fmt: skip
 
