@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tests.support.shim import bundles
 
 from audiosr_core.audio import Samples
 from plugin_host.daw.ardour import command_lua
 from tests.hosts import bench as at
 from tests.hosts.ardour_session import SEED, TRIES, Session, lua, make, words
 from tests.hosts.bench import LATENCY, LV2, Bench, Check
+from tests.support.shim import bundles
 
 NAME = "Ardour 7.3"
 LIBRARY = Path("/usr/lib/ardour7")

@@ -58,7 +58,7 @@ def run(bench: Bench) -> Iterator[Check]:
 
 
 def _extends(bench: Bench, pipe: Pipe, effect: str, channels: int, mode: str) -> Iterator[Check]:
-    before = bench.chunks()
+    before, jobs = bench.chunks(), bench.jobs()
     y, _, wanted = _applied(bench, pipe, effect, channels, LONG)
     column = "mono" if channels == 1 else "stereo"
     wet = at.same(y, wanted) and bench.chunks() > before
@@ -66,6 +66,8 @@ def _extends(bench: Bench, pipe: Pipe, effect: str, channels: int, mode: str) ->
         detail = f"{mode}, {column}, and nothing outside changes: {at.how(y, wanted)}"
         yield _check(what, wet, detail)
     yield _check("latency", wet, f"{mode}, {column}: nothing moves", "compensated")
+    num_jobs = bench.jobs() - jobs
+    yield _check("wet bounce", num_jobs <= 2, f"{mode}, {column}: in one piece: {num_jobs} jobs")
 
 
 def _cuts_short(bench: Bench, pipe: Pipe, effect: str) -> Iterator[Check]:

@@ -26,7 +26,7 @@ local function selected_regions()
       found[#found + 1] = { old = region, playlist = regions.track_of(Session, region):playlist() }
     end
   end
-  if #found == 0 then error("select audio regions, or tracks and a range, first", 0) end
+  if #found == 0 then error("select audio regions first", 0) end
   return found
 end
 

@@ -8,6 +8,7 @@ namespace audiosr {
 namespace {
 
 constexpr int kMaxTries = 3;
+constexpr int64_t kStepsAtOnce = 2;  // ten milliseconds; each message is work for the daemon
 
 }  // namespace
 
@@ -111,11 +112,21 @@ bool Live::open(const Segment& segment) {
     return true;
 }
 
+// What plays on goes by whole steps, for less settles nothing, and several at once, for each message
+// is work.
+int64_t Live::sendable(int64_t end, bool plays_on) const {
+    const int64_t size = std::min(end - job_->sent, at_.daemon.room(*job_));
+    const int64_t step = job_->plan.stride;
+    if (!plays_on || step == 0) return size;
+    const int64_t whole = (job_->sent + size) / step * step - job_->sent;
+    return whole >= kStepsAtOnce * step ? whole : 0;
+}
+
 // What came, and after the end of a segment the silence that brings its rest.
 void Live::send(const Segment& segment, int64_t segment_end) {
     const int64_t end = segment_end == kNever ? segment.place_of(at_.history.end())
                                               : segment.place_of(segment_end) + at_.latency;
-    const int64_t size = std::min(end - job_->sent, at_.daemon.room(*job_));
+    const int64_t size = sendable(end, segment_end == kNever && !at_.history.last().offline);
     if (size <= 0) return;
     std::vector<float> input;
     at_.history.copy(segment, job_->sent, job_->sent + size, input);
