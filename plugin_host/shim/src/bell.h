@@ -19,10 +19,8 @@ class Bell {
         ::pthread_cond_init(&rung_, &attributes);
         ::pthread_condattr_destroy(&attributes);
     }
-    ~Bell() {
-        ::pthread_cond_destroy(&rung_);
-        ::pthread_mutex_destroy(&mutex_);
-    }
+    // Nothing is destroyed: in a forked process that would wait for a waiter who did not come along.
+    ~Bell() = default;
     Bell(const Bell&) = delete;
     Bell& operator=(const Bell&) = delete;
 

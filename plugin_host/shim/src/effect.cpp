@@ -167,7 +167,7 @@ bool Effect::activate(double sample_rate, int num_channels) {
 void Effect::deactivate() {
     Inside& my = *inside_;
     my.active = false;
-    while (my.processing) {
+    while (my.processing && !(my.renderer && my.renderer->is_forked())) {
         my.to_audio.ring();
         ::sched_yield();
     }
