@@ -3,10 +3,7 @@
 #include "effect.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -494,40 +491,6 @@ void deactivate_while_waiting() {
 }
 
 // A transport that cannot be right is not listened to.
-// A host that forks: the other process has no renderer, and neither hangs nor says anything.
-void forked() {
-    for (int i = 0; i < 4; ++i) {
-        fake::reset();
-        daemon.chunk_ms = 3600000;
-        Effect effect(kBridge);
-        prepare(effect, 2);
-        Waiting waiting = {&effect};
-        pthread_t thread = {};
-        const bool beside = i % 2 == 1;  // while another thread waits in `process`
-        if (beside) {
-            CHECK(::pthread_create(&thread, nullptr, wait_in_process, &waiting) == 0);
-            while (daemon.num_submitted == 0) ::sched_yield();
-        }
-        const pid_t child = ::fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            ::alarm(20);
-            Sound x = noise(2, 400000, 1);
-            float* channels[] = {x[0].data(), x[1].data()};
-            if (!beside) effect.process(channels, channels, 400000, {});
-            effect.deactivate();
-            daemon.chunk_ms = 0;
-            if (!beside) CHECK(effect.activate(kRate, 2));
-            effect.deactivate();
-            ::_exit(0);
-        }
-        int status = -1;
-        CHECK(::waitpid(child, &status, 0) == child && status == 0);
-        effect.deactivate();
-        if (beside) ::pthread_join(thread, nullptr);
-    }
-}
-
 void wild_transport() {
     fake::reset();
     Effect effect(kBridge);
@@ -680,7 +643,6 @@ constexpr Law kLaws[] = {
     {"another_plan", another_plan},
     {"reset_forgets", reset_forgets},
     {"deactivate_while_waiting", deactivate_while_waiting},
-    {"forked", forked},
     {"wild_transport", wild_transport},
     {"scanners", scanners},
     {"live", live},

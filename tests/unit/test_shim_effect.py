@@ -21,7 +21,7 @@ PARTS = (
 LAWS = (
     "any_blocks", "any_start", "second_pass_needs_no_daemon", "silence_needs_no_daemon", "jumps",
     "failures", "mute_daemon", "starts_the_daemon", "knobs", "automation", "another_plan",
-    "reset_forgets", "deactivate_while_waiting", "forked", "wild_transport", "scanners", "live",
+    "reset_forgets", "deactivate_while_waiting", "wild_transport", "scanners", "live",
     "late_is_dry", "soak",
 )  # fmt: skip
 RACES = ("second_pass_needs_no_daemon", "jumps", "reset_forgets", "deactivate_while_waiting")
@@ -55,6 +55,10 @@ def test_no_races(effect_with_races_shown: Path, law: str):
 
 def test_the_queues_lose_nothing_and_race_not():
     run(build("queues", "queues", flags=("-fsanitize=thread",)))
+
+
+def test_a_forked_host_hangs_nowhere():
+    run(build("forked", *PARTS, beside=("fakes",)))
 
 
 def test_who_renders_is_told_from_who_plays():
