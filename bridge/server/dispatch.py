@@ -27,7 +27,7 @@ GRACE_SECONDS = 1.0  # for a cancelled job to let go of the device; then the wor
 LOADING_GRACE_SECONDS = 30.0  # while a model loads, which cannot be stopped half-way
 DEATHS = 2
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
-LIVE_SECONDS = 2  # of the input of a live job, for one command
+LIVE_SECONDS = 0.2  # of the input of a live job, for one command: others wait, and a cancel does
 WAITING = 3  # commands the worker may have in all
 
 
@@ -101,7 +101,8 @@ class Dispatch:
     def tick(self, now: float) -> None:
         if self._link is None:
             return
-        grace = LOADING_GRACE_SECONDS if self._state == "loading" else GRACE_SECONDS
+        loads = self._state in ("starting", "loading")
+        grace = LOADING_GRACE_SECONDS if loads else GRACE_SECONDS
         for job in self._jobs_here():
             if job.cancelling is not None and job.asked and now - job.cancelling > grace:
                 log.warning("worker does not let go", extra={"job": job.id})
@@ -145,7 +146,7 @@ class Dispatch:
         else:
             received = job.received
             if job.is_live:
-                most = LIVE_SECONDS * job.spec["sample_rate"]
+                most = int(LIVE_SECONDS * job.spec["sample_rate"])
                 received = job.asked_at = min(received, job.asked_at + most)
             self._send(
                 {

@@ -2,8 +2,9 @@
 
 Export says that it is offline, bounce never does. Freeze cannot be reached by Lua; it goes the way
 of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so that only our
-own action is tried with that. Ardour's export crashes in about one run of six, with any plugin or
-none, nearly always when the file is whole: the file is judged, and one that is not gets another try.
+own action is tried with that. Ardour's export frees a broken buffer, with any plugin or none: it
+crashes in about one run of six, nearly always when the file is whole, and now and then the first
+sample of each 2048 is rubbish. So the file is judged, and a bad one gets another try.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tests.support.shim import bundles
 
 from audiosr_core.audio import Samples
 from plugin_host.daw.ardour import command_lua
 from tests.hosts import bench as at
 from tests.hosts.ardour_session import SEED, TRIES, Session, lua, make, words
 from tests.hosts.bench import LATENCY, LV2, Bench, Check
+from tests.support.shim import bundles
 
 NAME = "Ardour 7.3"
 LIBRARY = Path("/usr/lib/ardour7")
 MODES = {"Auto": "0", "Wait": "1"}
 SECONDS, SHORT_SECONDS = 6.0, 2.0  # longer than the latency, and shorter
-PAN_LAW = 2e-3  # by which Ardour's centre differs from the square root of a half
+PAN_LAW = 2e-3  # of the centre, which in Ardour is not quite the square root of a half
 FADES = ("FadeLinear", "FadeFast", "FadeSlow", "FadeConstantPower", "FadeSymmetric")
 ROOT = Path(__file__).parents[2]
 
@@ -72,8 +73,8 @@ def _tried(bench: Bench, kind: str, channels: int) -> Iterator[Check]:
     yield Check(NAME, kind, "latency", told, f"{session.latency} samples", "compensated")
 
     before = bench.chunks()
-    y = _exported(bench, session, x)
-    wet, said = _like(y, at.expected(x, SEED)), f"export: {at.how(y, _panned(x))}"
+    wanted = _mixed(kind, at.expected(x, SEED))
+    wet, said = _exported(bench, session, wanted, panned=kind == "LV2" and channels == 1)
     yield Check(NAME, kind, "offline flag", wet and bench.chunks() > before, said, "export")
     yield Check(NAME, kind, column, wet, said)
 
@@ -81,14 +82,16 @@ def _tried(bench: Bench, kind: str, channels: int) -> Iterator[Check]:
         sound, x = bench.sound(channels, SECONDS)
         session = make(bench, _plugin(kind, channels), kind, sound, channels)
         y, failed = _bounced(bench, session, x, value)
-        wet = at.same(y, at.expected(x, SEED)) and failed == 0
-        said = f"bounce, {mode}, {column}: {at.how(y, at.expected(x, SEED))}, {failed} failed"
+        wanted = _of_track(kind, at.expected(x, SEED))
+        wet = at.same(y, wanted) and failed == 0
+        said = f"bounce, {mode}, {column}: {at.how(y, wanted)}, {failed} failed"
         yield Check(NAME, kind, "wet bounce", wet, said)
     sound, x = bench.sound(channels, SHORT_SECONDS)
     session = make(bench, _plugin(kind, channels), kind, sound, channels)
     y, failed = _bounced(bench, session, x, "action")
-    wet = at.same(y, at.expected(x, SEED)) and failed == 0
-    said = f"our action, {column}, short: {at.how(y, at.expected(x, SEED))}, {failed} failed"
+    wanted = _of_track(kind, at.expected(x, SEED))
+    wet = at.same(y, wanted) and failed == 0
+    said = f"our action, {column}, short: {at.how(y, wanted)}, {failed} failed"
     yield Check(NAME, kind, "wet bounce", wet, said)
 
 
@@ -117,10 +120,8 @@ def _two_tracks(bench: Bench) -> Iterator[Check]:
     for kind in ("LV2", "VST3"):
         sound, x = bench.sound(2)
         session = make(bench, _plugin(kind, 2), kind, sound, 2, tracks=2)
-        y = _exported(bench, session, x)
-        wanted = 2 * at.expected(x, SEED)
-        said = f"two tracks at once: {session.said or at.how(y, wanted)}"
-        yield Check(NAME, kind, "stereo", at.same(y, wanted), said)
+        wet, said = _exported(bench, session, 2 * at.expected(x, SEED))
+        yield Check(NAME, kind, "stereo", wet, f"two tracks at once: {session.said or said}")
 
 
 def _extended_in_place(bench: Bench) -> Iterator[Check]:
@@ -165,19 +166,33 @@ def _points(region: ElementTree.Element, name: str) -> str | None:
     return region.findtext(f"{name}/AutomationList/events")
 
 
-def _exported(bench: Bench, session: Session, x: Samples) -> Samples:
-    """What a freewheeling export of the song wrote, which is always stereo."""
-    y = at.read(bench.out())
-    for _ in range(TRIES):
+def _exported(
+    bench: Bench, session: Session, wanted: Samples, panned: bool = False
+) -> tuple[bool, str]:
+    """Whether a freewheeling export of the song wrote this, and how it did.
+
+    Args:
+        panned: from mono, by Ardour's pan law
+    """
+    said = ""
+    for number in range(1, TRIES + 1):
         out = bench.out()
         try:
             bench.run(["ardour7-export", "-b", "float", "-o", out, session.folder, "song"])
         except subprocess.TimeoutExpired:
+            said = "export: no end"
             continue
         y = at.read(out)
-        if y.shape[1:] == x.shape[1:] and y.any():
-            break
-    return y
+        said = f"export, try {number}: {at.how(y, wanted)}"
+        if at.same(y, wanted):
+            return True, said
+        if panned and y.shape == wanted.shape and _differs(y, wanted) <= PAN_LAW:
+            return True, f"{said}: as the pan law has it"
+    return False, said
+
+
+def _differs(y: Samples, wanted: Samples) -> float:
+    return float(np.abs(y - wanted).max() / np.abs(wanted).max())
 
 
 def _bounced(bench: Bench, session: Session, x: Samples, mode: str) -> tuple[Samples, float]:
@@ -191,20 +206,15 @@ def _bounced(bench: Bench, session: Session, x: Samples, mode: str) -> tuple[Sam
     return np.concatenate(files)[:, :length], float(words(said, "FAILED")[0])
 
 
-def _panned(x: Samples) -> Samples:
-    """As the master bus gives it."""
-    wanted = at.expected(x, SEED)
-    return wanted if len(wanted) == 2 else np.repeat(wanted * np.float32(0.5**0.5), 2, axis=0)
+def _of_track(kind: str, x: Samples) -> Samples:
+    """What comes out of a track: a mono track's VST3 has two channels."""
+    return np.repeat(x, 2, axis=0) if len(x) == 1 and kind == "VST3" else x
 
 
-def _like(y: Samples, wanted: Samples) -> bool:
-    """To the bit; a mono track, to what the pan law rounds."""
-    if len(wanted) == 2:
-        return at.same(y, wanted)
-    panned = np.repeat(wanted * np.float32(0.5**0.5), 2, axis=0)
-    return y.shape == panned.shape and bool(
-        np.abs(y - panned).max() <= PAN_LAW * np.abs(panned).max()
-    )
+def _mixed(kind: str, x: Samples) -> Samples:
+    """What comes out of the stereo master."""
+    x = _of_track(kind, x)
+    return x if len(x) == 2 else np.repeat(x * np.float32(0.5**0.5), 2, axis=0)
 
 
 def _plugin(kind: str, channels: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tests.hosts.bench import LV2, RATE, Bench, Check
 
 NAME = "jalv"
 PERIOD = 1024
+TRIES = 3
 PACKAGES = {"jackd": "jackd2", "jack_lsp": "jack-tools or jackd2", "jalv": "jalv",
             "ecasound": "ecasound"}  # fmt: skip
 
@@ -30,7 +31,7 @@ def missing() -> str:
 def run(bench: Bench) -> Iterator[Check]:
     with _server(bench) as server:
         for channels, column in ((2, "stereo"), (1, "mono")):
-            y, x, said = _through(bench, server, channels)
+            y, x, said = _played(bench, server, channels, at.expected)
             wet = at.same(y, at.late(at.expected(x)))
             detail = f"in real time: {at.how(y, at.late(at.expected(x)))}"
             yield Check(NAME, "LV2", "loads", "Exiting" in said, f"in {column}")
@@ -39,7 +40,7 @@ def run(bench: Bench) -> Iterator[Check]:
         yield Check(NAME, "LV2", "offline flag", True, "real time", "real time")
         yield Check(NAME, "LV2", "wet bounce", wet, "in real time", "real time")
         with bench.without_daemon():
-            y, x, said = _through(bench, server, 2)
+            y, x, said = _played(bench, server, 2, lambda x: x)
         dry = at.same(y, at.late(x))
         detail = f"absent, in real time: dry, and says so: {at.how(y, at.late(x))}"
         counted = any(line.startswith("chunks_dry = ") for line in said.splitlines())
@@ -57,6 +58,17 @@ def _server(bench: Bench) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _played(
+    bench: Bench, server: str, channels: int, wanted: Callable[[Samples], Samples]
+) -> tuple[Samples, Samples, str]:
+    """Once more where it is not that: JACK drops periods on a machine that is busy."""
+    for _ in range(TRIES):
+        y, x, said = _through(bench, server, channels)
+        if at.same(y, at.late(wanted(x))):
+            break
+    return y, x, said
 
 
 def _through(bench: Bench, server: str, channels: int) -> tuple[Samples, Samples, str]:

@@ -1,21 +1,14 @@
 #include "chunks.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "samples.h"
 
 namespace audiosr {
 namespace {
 
 constexpr int kMaxTries = 3;
 constexpr int64_t kMostBehindSeconds = 60;  // of rendering; what is more is given up
-
-bool is_silent(const std::vector<float>& samples) {
-    return std::all_of(samples.begin(), samples.end(), [](float x) { return x == 0; });
-}
-
-bool is_finite(const std::vector<float>& samples) {
-    return std::all_of(samples.begin(), samples.end(), [](float x) { return std::isfinite(x); });
-}
 
 }  // namespace
 
@@ -79,10 +72,6 @@ void Chunks::take() {
         }
         job.copy(chunk.begin(), chunk.end(), whole, at_.num_channels);
         job.forget_before(chunk.end(), at_.num_channels);
-        if (!is_finite(whole)) {
-            chunk.fail({kFailed, "the daemon sent what is no sound"});
-            continue;
-        }
         store().keep(chunk.key, at_.num_channels, chunk.plan.stride, whole.data());
         chunk.fill(whole, at_.num_channels);
     }

@@ -6,6 +6,8 @@
 
 #include "json.h"
 
+#include "samples.h"
+
 namespace audiosr {
 namespace {
 
@@ -111,6 +113,7 @@ Daemon::Reach Daemon::reach(bool at_once) {
         trouble_ = Trouble();
         return Reach::open;
     }
+    if (code == "E_TIMEOUT") given_up_until_ms_ = now_ms() + kGivenUpMs;  // it hangs: 2 s each time
     if (code == "E_NO_DAEMON") begin_start();
     return start_.is_running ? Reach::soon : fail(code, text);
 }
@@ -175,7 +178,8 @@ void Daemon::on_event(const Event& event) {
     const auto found = std::find_if(jobs_.begin(), jobs_.end(),
                                     [&](const auto& job) { return job->name == event.job; });
     if (found == jobs_.end()) return;
-    Job& job = **found;
+    const std::shared_ptr<Job> kept = *found;
+    Job& job = *kept;
     job.heard_ms = now_ms();
     switch (event.kind) {
         case Event::decided:
@@ -184,6 +188,11 @@ void Daemon::on_event(const Event& event) {
             job.model_sha256 = event.model_sha256;
             break;
         case Event::partial:
+            if (!is_finite(event.high)) {
+                job.trouble = {kFailed, "the daemon sent what is no sound"};
+                close(job);
+                break;
+            }
             if (!job.has_got) job.got_from = job.got_until = event.start;
             job.has_got = true;
             for (int c = 0; c < num_channels_; ++c)

@@ -343,6 +343,11 @@ void Effect::Inside::show(const Run& run, int64_t offset, float* const* out) {
     }
 }
 
+int64_t Effect::ahead() const {
+    const Inside& my = *inside_;
+    return my.wet.resolved_until() - (my.time - my.latency);
+}
+
 std::string Effect::save() const {
     const Inside& my = *inside_;
     State state = my.carried;

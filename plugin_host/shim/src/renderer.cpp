@@ -9,7 +9,7 @@
 namespace audiosr {
 namespace {
 
-constexpr int kPollMs = 2, kPollLiveMs = 1, kPollIdleMs = 50;
+constexpr int kPollMs = 2, kPollIdleMs = 50;
 constexpr int64_t kIdleAfterMs = 1000;
 constexpr size_t kStackBytes = 1 << 20;  // a host may lock all memory; the usual 8 MiB are much
 
@@ -87,14 +87,13 @@ void Renderer::work() {
 
 // Sleeps until there is something to do, or to look again.
 void Renderer::pause() {
-    const int poll_ms = place_.profile.live ? kPollLiveMs : kPollMs;
     if (daemon_.is_awaited()) {
-        daemon_.listen(poll_ms);
+        daemon_.listen(kPollMs);
         return;
     }
     daemon_.listen(0);
     const bool is_idle = now_ms() - last_input_ms_ > kIdleAfterMs;
-    place_.to_renderer.wait(is_idle ? kPollIdleMs : poll_ms,
+    place_.to_renderer.wait(is_idle ? kPollIdleMs : kPollMs,
                             [&] { return stop_ || !place_.feed.is_empty(); });
 }
 
