@@ -169,7 +169,8 @@ bool Chunks::cut() {
     const std::string plan_key = settings_text(preset, plan_render(render));
     Known known;
     if (!find_known(plan_key, known)) return cut_without_plan(segment, segment_end, render);
-    if (known.plan.first_end > at_.latency || known.plan.past > most_past_) {
+    const int64_t reach = std::max(known.plan.first_end, known.plan.stride);
+    if (reach > at_.latency || known.plan.past > most_past_) {
         if (std::min(known_end, at_.due()) <= cursor_) return false;
         fail_planless(known_end, {kUnsupported, "this model needs more sound ahead of it than the "
                                                 "plugin's latency holds"});

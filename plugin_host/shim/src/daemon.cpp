@@ -1,10 +1,11 @@
 #include "daemon.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
+
+#include "json.h"
 
 namespace audiosr {
 namespace {
@@ -18,8 +19,10 @@ constexpr float kLoudest = 1e6f;
 
 int64_t timeout_of_environment() {
     const char* text = std::getenv("AUDIOSR_BRIDGE_PLUGIN_TIMEOUT");
-    const double seconds = text ? std::atof(text) : 0;
-    return static_cast<int64_t>(1000 * (seconds > 0 && seconds < 86400 ? seconds : kSilentSeconds));
+    Json said;  // a point in it is one in every locale
+    const bool is_said = text && parse(text, std::strlen(text), said) && said.value > 0 &&
+                         said.value < 86400;
+    return static_cast<int64_t>(1000 * (is_said ? said.value : kSilentSeconds));
 }
 
 struct Cause {
