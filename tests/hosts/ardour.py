@@ -64,6 +64,17 @@ def run(bench: Bench) -> Iterator[Check]:
     yield from _exports(song)
 
 
+def _scanned(bench: Bench) -> Check:
+    done = bench.run(
+        [LIBRARY / "ardour-vst3-scanner", "-f", bench.vst3], LD_LIBRARY_PATH=str(LIBRARY),
+        ARDOUR_DATA_PATH="/usr/share/ardour7", ARDOUR_CONFIG_PATH="/etc/ardour7",
+        ARDOUR_DLL_PATH=str(LIBRARY),
+    )  # fmt: skip
+    found = "".join(path.read_text() for path in bench.home.rglob("*.v3i"))
+    said = (done.stdout + done.stderr).strip()[-200:]
+    return Check(NAME, "VST3", "loads", _plugin("VST3", 2) in found, f"its scanner: {said}")
+
+
 class _Song:
     """A session with all that is tried.
 
