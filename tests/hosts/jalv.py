@@ -44,7 +44,7 @@ def run(bench: Bench) -> Iterator[Check]:
             y, x, said = _played(bench, server, 2, lambda x: x)
         dry = at.same(y, at.late(x))
         detail = f"absent, in real time: dry, and says so: {at.how(y, at.late(x))}"
-        counted = re.search(r"chunks_dry = [1-9]", said) is not None
+        counted = re.search(r"chunks_(dry|failed) = [1-9]", said) is not None
         yield Check(NAME, "LV2", "daemon killed", dry and counted, detail, "dry, counted")
 
 
@@ -96,7 +96,7 @@ def _through(bench: Bench, server: str, channels: int) -> tuple[Samples, Samples
         assert host.stdin is not None
         host.stdin.write(b"monitors\n")
         host.stdin.flush()
-        at.wait_until(lambda: "chunks_dry" in log.read_text(errors="replace"), 5)
+        at.wait_until(lambda: "chunks_failed" in log.read_text(errors="replace"), 5)
     finally:
         host.terminate()
         host.wait(10)
