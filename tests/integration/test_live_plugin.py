@@ -32,7 +32,7 @@ pytestmark = [
 ]
 NAME = "AudioSR Bridge Live"
 RATE = 48_000
-SECONDS = 14
+SECONDS = 9
 
 
 @pytest.fixture(scope="module")
@@ -126,29 +126,26 @@ def frozen(running: RunningDaemon) -> None:
         one.resume()
 
 
-def killed(running: RunningDaemon) -> None:
-    for one in running.family()[1:]:
-        one.kill()
-
-
 def restarted(running: RunningDaemon) -> None:
     running.kill()
     running.start()
 
 
-@pytest.mark.parametrize("trouble", [frozen, killed, restarted])
+@pytest.mark.parametrize("trouble", [frozen, restarted])
 def test_what_comes_too_late_is_dry_without_a_click_and_wet_again(
     tmp_path: Path, trouble: Callable[[RunningDaemon], None]
 ) -> None:
     with daemon(engine=f"{ENGINES}:echo") as running:
         warm(running)
-        timer = threading.Timer(4, trouble, [running])
+        timer = threading.Timer(3, trouble, [running])
         played = play(running, sound(2, RATE, 3), tmp_path, seconds=SECONDS, meanwhile=timer.start)
         timer.join()
     assert played.latency <= 0.1 * RATE
     share = share_of(played.added, played.dry * gain_of(0))
-    assert np.nanmin(share) > -1e-3 and np.nanmax(share) < 1 + 1e-3
+    assert np.nanmin(share) > -1e-3
+    assert np.nanmax(share) < 1 + 1e-3
     assert steepest(share) < 1.1 / (FADE_SECONDS * RATE)
-    assert np.nanmax(share[: 4 * RATE]) > 0.99 and np.nanmax(share[-4 * RATE :]) > 0.99
+    assert np.nanmax(share[: 3 * RATE]) > 0.99
+    assert np.nanmax(share[-3 * RATE :]) > 0.99
     late = played.late_after(0)
     assert (played.seen["dry"] > 0) == (late > 0)

@@ -85,7 +85,8 @@ def play(
     environment = {**running.environment, "HOME": str(running.folder)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as host:
         try:
-            assert host.stdout is not None and host.stdout.readline() == "playing\n"
+            assert host.stdout is not None
+            assert host.stdout.readline() == "playing\n"
             meanwhile()
             said, _ = host.communicate(timeout=seconds + 60)
         finally:
