@@ -72,6 +72,7 @@ class FakeDaemon:
             "forge": False,  # every partial comes with a second, forged one
             "skip_partial": False,
             "busy": None,  # (code, text) for submit
+            "welcome": {},  # in place of what it would say
             **ways,
         }
         self.heard = []  # (socket, type, meta)
@@ -173,7 +174,7 @@ class FakeDaemon:
                 "client_nonce": hello["nonce"], "session": name, "pid": 1,
                 "events_key": self.events_key.hex(), "limits": dataclasses.asdict(self.limits),
             }  # fmt: skip
-            answer = Message("welcome", meta)
+            answer = Message("welcome", {**meta, **self.ways["welcome"]})
         self.sockets["control"].send_multipart([peer, *encode(answer, key)])
         keys = session_keys(key, name, hello["nonce"], nonce)
         self.sessions[name] = {

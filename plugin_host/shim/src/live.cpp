@@ -1,7 +1,8 @@
 #include "live.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "samples.h"
 
 namespace audiosr {
 namespace {
@@ -129,9 +130,7 @@ void Live::send(const Segment& segment, int64_t segment_end) {
     if (size <= 0) return;
     std::vector<float> input;
     at_.history.copy(segment, job_->sent, job_->sent + size, input);
-    const bool is_finite =
-        std::all_of(input.begin(), input.end(), [](float x) { return std::isfinite(x); });
-    if (is_finite) {
+    if (is_finite(input)) {
         at_.daemon.send(*job_, input, size);
     } else {
         close();
@@ -146,7 +145,8 @@ bool Live::take(const Segment& segment, int64_t known_end) {
     const int64_t limit = std::min(known_end, at_.second_after(cursor()));
     const int64_t until = std::min(job_->got_until, segment.place_of(limit));
     if (until <= from) return false;
-    if (job_->got_from > from) return push(segment.time_of(job_->got_from), Found::late);
+    if (job_->got_from > from)
+        return push(std::min(limit, segment.time_of(job_->got_from)), Found::late);
     std::vector<float> planar;
     job_->copy(from, until, planar, at_.num_channels);
     if (!push(segment.time_of(until), Found::wet, planar.data())) return false;
