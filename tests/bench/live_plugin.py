@@ -126,7 +126,12 @@ def numbers(values: Samples, *percents: float) -> str:
 
 
 def compared(played: Played, rate: int, cutoff_hz: float) -> tuple[str, float]:
-    """How much of the end has the bits of the engine; the steepest fade, a fade being 1."""
+    """How much of the end has the bits of the engine; the steepest fade, a fade being 1.
+
+    Only of a cutoff that is given: one that is followed depends on where the sound began.
+    """
+    if not cutoff_hz:
+        return "–", float("nan")
     size = played.out.shape[1]
     first = max(played.latency, size - CHECKED_SECONDS * rate)
     high = expected(played, rate, cutoff_hz, first, size)

@@ -20,7 +20,7 @@ FRONTS = ("vst3", "clap", "lv2", "lv2_time", "terminate")
 CUTOFF = 3  # number of the parameter
 FADE_SECONDS = 0.005
 AT_ONCE = 1 << 14
-LEARNING_SECONDS = 20  # after which the cutoff that is followed does not depend on the start
+LEARNING_SECONDS = 2  # of a given cutoff; one that is followed depends on where the sound began
 FIRST_SECONDS = 3600  # the place of the first sample
 
 
