@@ -1,7 +1,5 @@
 #include "places.h"
 
-#include <functional>
-
 #include <pthread.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -9,6 +7,7 @@
 #include <sys/file.h>
 #include <time.h>
 
+#include "clock.h"
 #include "file.h"
 #include "json.h"
 
@@ -19,7 +18,6 @@ constexpr size_t kMaxConfigBytes = 1 << 20, kMaxWords = 64;
 constexpr off_t kMaxLogBytes = 1 << 20;
 constexpr size_t kMaxLineBytes = 1000;
 constexpr int kLinesPerSecond = 5;
-constexpr time_t kSameSeconds = 60;  // a line is not said again so soon
 
 std::string without_end_slashes(std::string path) {
     while (path.size() > 1 && path.back() == '/') path.pop_back();
@@ -138,23 +136,17 @@ std::string line_of(const std::string& text, int left_out) {
 }
 
 // Whether a line may be written now; `left_out` is how many could not be since the last.
-bool may_log(const std::string& text, int& left_out) {
+bool may_log(int& left_out) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    static time_t second = 0;
+    static int64_t second = 0;
     static int written = 0, waiting = 0;
-    static size_t last = 0;
-    static time_t last_second = 0;
-    const size_t said = std::hash<std::string>()(text);
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    const int64_t now = now_ms() / 1000;
     ::pthread_mutex_lock(&mutex);
-    if (now.tv_sec != second) {
-        second = now.tv_sec;
+    if (now != second) {
+        second = now;
         written = 0;
     }
-    const bool is_again = said == last && now.tv_sec - last_second < kSameSeconds;
-    const bool may = !is_again && written < kLinesPerSecond;
-    if (may) last = said, last_second = now.tv_sec;
+    const bool may = written < kLinesPerSecond;
     left_out = may ? waiting : 0;
     waiting = may ? 0 : waiting + 1;
     written += may;
@@ -197,7 +189,7 @@ void append(const std::string& text, int left_out) {
 
 void log_line(const std::string& text) {
     int left_out;
-    if (!may_log(text, left_out)) return;
+    if (!may_log(left_out)) return;
     try {
         append(text, left_out);
     } catch (...) {  // no memory for a line
