@@ -94,6 +94,8 @@ void bounce(Effect& effect, uint32_t number) {
         }
     }
     failed += static_cast<int64_t>(effect.get(kChunksFailed));
+    if (effect.get(kChunksFailed) > 0)
+        std::fprintf(stderr, "%s\n", effect.status_text().c_str());
 }
 
 std::unique_ptr<Effect> offline_effect() {
