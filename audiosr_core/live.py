@@ -24,7 +24,7 @@ from audiosr_core.chunking import ChunkPlan
 from audiosr_core.errors import AudioError, UsageError
 from audiosr_core.families.lite import LiteModel
 from audiosr_core.families.lite_live import LOOK_AHEAD, Frame, Frames
-from audiosr_core.live_cutoff import CutoffFollower
+from audiosr_core.live_cutoff import MIN_CUTOFF_HZ, CutoffFollower
 from audiosr_core.live_voices import FILTER_HOPS, WIDTH_BINS, Voices
 from audiosr_core.settings import Settings
 from audiosr_core.splice import end_fade
@@ -71,6 +71,11 @@ class LiveStream:
         origin: int = 0,
     ) -> None:
         check_format(sample_rate, num_channels)
+        if not isinstance(settings.cutoff, str) and settings.cutoff < MIN_CUTOFF_HZ:
+            raise UsageError(
+                f"a live stream takes a cutoff from {MIN_CUTOFF_HZ} Hz on, got"
+                f" {settings.cutoff:g} Hz; leave it to be measured, or do not extend live"
+            )
         base = base_rate(sample_rate)
         multiple = sample_rate // base
         config = model.config

@@ -20,6 +20,7 @@ from audiosr_core.spectrum import SpectrumMeter
 METER_SECONDS = 2.0
 SEARCH_SECONDS = 1.0
 SLICE_HOPS = 3
+MIN_CUTOFF_HZ = 1_500  # below it the short crossover would reach into the original
 SAME = 0.03  # of a cutoff: what lies nearer is no other
 
 
@@ -62,7 +63,7 @@ class CutoffFollower:
         """What says little changes nothing."""
         if found.confidence < DOUBT:
             return
-        if found.full_band:
+        if found.full_band or found.hz < MIN_CUTOFF_HZ:
             self.cutoff_hz = None
         elif self.cutoff_hz is None or abs(found.hz / self.cutoff_hz - 1) > SAME:
             self.cutoff_hz = float(round(found.hz))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from audiosr_core.audio import Audio, Samples
+from audiosr_core.errors import AudioSRError
 from audiosr_core.settings import Settings
 from bridge.client import Client, connect
 from bridge.client_job import Job
@@ -102,7 +103,7 @@ class AsyncClient:
         try:
             return AsyncJob(await asyncio.shield(beginning))
         except asyncio.CancelledError:  # the thread cannot be stopped, but what it began can
-            beginning.add_done_callback(_cancel_begun)
+            await asyncio.shield(asyncio.ensure_future(_cancel_begun(beginning)))
             raise
 
     async def open(
@@ -208,7 +209,8 @@ class AsyncStream:
         return await asyncio.to_thread(self.stream.flush, timeout)
 
 
-def _cancel_begun(beginning: asyncio.Future[Job]) -> None:
-    if not beginning.cancelled() and beginning.exception() is None:
-        job = beginning.result()
-        asyncio.get_running_loop().run_in_executor(None, job.cancel)
+async def _cancel_begun(beginning: asyncio.Future[Job]) -> None:
+    """Cancel a job as soon as it is one; before that, the client may not be closed."""
+    with contextlib.suppress(AudioSRError):  # it never began
+        job = await beginning
+        await asyncio.to_thread(job.cancel)

@@ -3,4 +3,8 @@
 Each has a module here with one value: `DAW`, a `files.Daw`.
 """
 
-DAWS = {"ardour": "plugin_host.daw.ardour", "reaper": "plugin_host.daw.reaper"}
+DAWS = {
+    "ardour": "plugin_host.daw.ardour",
+    "audacity": "plugin_host.daw.audacity",
+    "reaper": "plugin_host.daw.reaper",
+}

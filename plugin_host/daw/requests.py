@@ -3,7 +3,9 @@
     request   source=…        request.log   progress 0.42
               target=…                      note …
               seed=7                        model lite
-              region=1.5:7.5                done /…/song.wav    or    failed …
+              region=1.5:7.5                seed 7
+                                            added yes
+                                            done /…/song.wav    or    failed …
 
 A script in a DAW can neither quote arguments for every system nor read a pipe without blocking its
 window; it can write a file, start a program with its name, and look at another file now and then.
@@ -154,6 +156,8 @@ def run_request(path: Path) -> None:
         for text in filter(None, [report.get("note"), *(report.get("notes") or ())]):
             log.tell("note", str(text))
         log.tell("model", str(report.get("model", request.settings.model)))
+        log.tell("seed", str(request.settings.seed))
+        log.tell("added", "yes" if report.get("extended", True) else "no")
         log.tell("done", str(request.target))
 
 

@@ -1,18 +1,20 @@
 """In place of `audiosr-bridge`, for a test of who calls it: doubles a WAV, and says so as it would.
 
-ardour_double.py extend IN -o OUT --json --quiet
+ardour_double.py daw run REQUEST
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from pathlib import Path
 
 import soundfile
 
-_, source, _, target, *flags = sys.argv[1:]
-assert flags == ["--json", "--quiet"], flags
-samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-assert soundfile.info(source).subtype == "FLOAT"
-soundfile.write(target, 2 * samples, rate, subtype="FLOAT")
-print(json.dumps({"input": source, "output": target, "model": "double", "seed": 7}))
+assert sys.argv[1:3] == ["daw", "run"], sys.argv
+request = Path(sys.argv[3])
+asked = dict(line.split("=", 1) for line in request.read_text().splitlines())
+samples, rate = soundfile.read(asked["source"], dtype="float32", always_2d=True)
+assert soundfile.info(asked["source"]).subtype == "FLOAT"
+soundfile.write(asked["target"], 2 * samples, rate, subtype="FLOAT")
+said = ["progress 0.5", "model double", "seed 7", "added yes", f"done {asked['target']}"]
+request.with_name("request.log").write_text("\n".join(said) + "\n")

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from tests.support.shim import bundles
 
 from audiosr_core.audio import Samples
 from tests.support.bridge_engines import echo_of
 from tests.support.daemon import ENGINES, RunningDaemon
+from tests.support.shim import bundles
 
 COLUMNS = (
     "loads", "offline flag", "latency", "mono", "stereo", "state", "wet bounce", "daemon killed",
@@ -60,13 +60,15 @@ class Check:
 class Bench:
     """Owns a temporary folder, and the daemon in it. Nothing of it is the real user's."""
 
-    def __init__(self, quick: bool = False) -> None:
-        self.quick = quick
+    def __init__(self, quick: bool = False, within: Path | None = None) -> None:
+        self.quick, self._within = quick, within
         self._sounds = 0
 
     def __enter__(self) -> Bench:
         with contextlib.ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="asb"))
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="asb", dir=self._within)
+            )
             self.folder = Path(folder)
             self.home = self.folder / "home"
             self._install(bundles())
@@ -138,7 +140,7 @@ class Bench:
             self.daemon.kill()
 
     @contextlib.contextmanager
-    def killed_in_the_middle(self, after_chunks: int = 5) -> Iterator[None]:
+    def killed_in_the_middle(self, after_chunks: int = 8) -> Iterator[None]:
         """A slow daemon, killed once it has begun so many chunks; afterwards a quick one runs."""
         self.start(chunk_takes_seconds=0.05)
         enough = self.chunks() + after_chunks
@@ -169,6 +171,10 @@ class Bench:
     def chunks(self) -> int:
         """How many the daemon has begun, since the bench is there."""
         return self._count.read_bytes().count(b"\n") if self._count.exists() else 0
+
+    def jobs(self) -> int:
+        """How many the daemons have had: one for all that was played without a jump."""
+        return self.daemon.log().count('"state": "queued"')
 
     # Sounds and programs
 

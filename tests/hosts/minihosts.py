@@ -9,11 +9,10 @@ import json
 import shutil
 from collections.abc import Iterator
 
-from tests.support.shim import FORMATS, MiniHost, Rendered, parameters
-
 from audiosr_core.audio import Samples
 from tests.hosts import bench as at
 from tests.hosts.bench import RATE, Bench, Check
+from tests.support.shim import FORMATS, MiniHost, Rendered, parameters
 
 NAME = "minihost (own)"
 VALGRIND = ("valgrind", "-q", "--error-exitcode=9", "--errors-for-leak-kinds=definite",

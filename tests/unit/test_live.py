@@ -176,6 +176,11 @@ def test_the_low_band_is_the_original(rate: int, cutoff_hz: float) -> None:
     assert null_residual_db(x.astype(float), x.astype(float) + high, rate, edge) <= -90
 
 
+def test_a_cutoff_too_low_for_its_crossover_is_refused(engine: Engine) -> None:
+    with pytest.raises(UsageError, match="from 1500 Hz on"):
+        engine.open_live(48_000, 1, Settings(cutoff=1_499.0))
+
+
 def test_so_it_is_while_the_cutoff_changes(engine: Engine) -> None:
     x = np.concatenate(
         [sound(60_000, 7_000.0, channels=1), sound(90_000, 12_000.0, channels=1)], axis=1

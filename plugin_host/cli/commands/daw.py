@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiosr_core.errors import EXIT_FAILED, EXIT_OK, UsageError
+from audiosr_core.errors import EXIT_FAILED, EXIT_OK, AudioSRError, UsageError
 from plugin_host.cli.flags import Json
 from plugin_host.cli.terminal import emit, note, say, write
 from plugin_host.daw import DAWS
@@ -75,6 +75,34 @@ def run(request: Path) -> None:
     from plugin_host.daw.requests import run_request
 
     run_request(request)
+
+
+@app.command("audacity")
+def audacity(
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Mono or stereo.")],
+    into: Annotated[Path, typer.Option(metavar="FOLDER", help="For the outputs: WAV.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Outputs that are there.")] = False,
+    json: Json = False,
+) -> None:
+    """Files through our effect in the Audacity that runs, one after the other."""
+    from plugin_host.daw.audacity.batch import extend
+    from plugin_host.daw.audacity.pipe import Pipe
+
+    failed = 0
+    into.mkdir(parents=True, exist_ok=True)
+    with Pipe() as pipe:
+        for source in sources:
+            target = into / f"{source.stem}.wav"
+            error = ""
+            try:
+                extend(pipe, source, target, replace=replace)
+                say(f"written {target}")
+            except AudioSRError as problem:
+                failed, error = failed + 1, str(problem)
+                say(f"failed {error}")
+            if json:
+                emit({"source": str(source), "target": str(target), "error": error or None})
+    raise typer.Exit(EXIT_FAILED if failed else EXIT_OK)
 
 
 def _word(there: bool, ours: bool, current: bool) -> str:

@@ -14,8 +14,9 @@ end
 
 local regions = value_of("regions.lua")
 
-local function say(title, text)
-  LuaDialog.Message(title, text, LuaDialog.MessageType.Error, LuaDialog.ButtonType.Close):run()
+local function say(title, text, kind)
+  LuaDialog.Message(title, text, LuaDialog.MessageType[kind or "Error"],
+    LuaDialog.ButtonType.Close):run()
 end
 
 local function selected_regions()
@@ -25,7 +26,7 @@ local function selected_regions()
       found[#found + 1] = { old = region, playlist = regions.track_of(Session, region):playlist() }
     end
   end
-  if #found == 0 then error("select audio regions, or tracks and a range, first", 0) end
+  if #found == 0 then error("select audio regions first", 0) end
   return found
 end
 
@@ -78,12 +79,11 @@ local function extend_all(title, folder, window)
   local found = selected_regions()
   local full = {}
   for i, one in ipairs(found) do
-    local began = os.time()
-    local function tick()
-      return window:progress((i - 0.5) / #found, string.format("%s (%d of %d), %d s",
-        one.old:name(), i, #found, os.time() - began))
+    local function tick(fraction)
+      return window:progress((i - 1 + fraction) / #found,
+        string.format("%s (%d of %d)", one.old:name(), i, #found))
     end
-    tick()
+    tick(0)
     one.path, one.name = regions.extended(one.old, Session:nominal_sample_rate(), command,
       ARDOUR.LuaAPI.build_filename(folder, tostring(i)), tick)
     if not one.path then full[#full + 1] = one.old:name() end
@@ -116,7 +116,8 @@ function actions.extend()
   if not ok and result ~= regions.INTERRUPTED then
     say(title, "Nothing was changed: " .. tostring(result))
   elseif ok and #result > 0 then
-    say(title, "Nothing is missing in, and nothing was changed of: " .. table.concat(result, ", "))
+    say(title, "Nothing is missing in, and nothing was changed of: " .. table.concat(result, ", "),
+      "Info")
   end
 end
 

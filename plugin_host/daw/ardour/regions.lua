@@ -55,7 +55,7 @@ local function read(path)
   return text
 end
 
--- Runs a program and waits for it. Returns what it wrote to standard output.
+-- Runs a program and waits for it; an error is the last thing it said.
 --   folder: of this call alone; what the program says is kept there
 --   tick: called some times a second; true ends the program
 function regions.run(words, folder, tick)
@@ -64,13 +64,13 @@ function regions.run(words, folder, tick)
   for i, word in ipairs(words) do command[i] = quoted(word) end
   local script = assert(io.open(path("job.sh"), "w"))
   script:write("cd ", quoted(folder), "\n(\n", table.concat(command, " "),
-    " >stdout 2>stderr </dev/null &\necho $! >pid\nwait $!\necho $? >code.new\n",
+    " >/dev/null 2>stderr </dev/null &\necho $! >pid\nwait $!\necho $? >code.new\n",
     "mv code.new code\n) >/dev/null 2>&1 </dev/null &\n")
   script:close()
   os.execute("env -u LD_LIBRARY_PATH -u GTK_PATH sh " .. quoted(path("job.sh")))
   local asked = false
   while not read(path("code")) do
-    if tick and tick() and not asked then
+    if tick() and not asked then
       asked = true
       os.execute("kill -TERM " .. tonumber(read(path("pid"))))
     end
@@ -81,27 +81,31 @@ function regions.run(words, folder, tick)
     local said = read(path("stderr"))
     error(said:match("error: ([^\n]*)") or said:match("([^\n]+)\n*$") or "no reason given", 0)
   end
-  return read(path("stdout"))
 end
 
--- Extends a region's samples. Returns the file with the result, and its name; nil where nothing is
--- missing. The folder is made.
+-- Extends a region's samples, by a request as plugin_host/daw/requests.py has it. Returns the file
+-- with the result, and its name; nil where nothing is missing. The folder is made.
+--   tick: told the progress, 0 to 1, some times a second; true ends it
 function regions.extended(region, sample_rate, command, folder, tick)
   os.execute("mkdir -p " .. quoted(folder))
-  local source = folder .. "/in.wav"
-  regions.write_wav(source, region:to_audioregion():to_readable(), sample_rate)
+  local path = function(name) return folder .. "/" .. name end
+  regions.write_wav(path("in.wav"), region:to_audioregion():to_readable(), sample_rate)
+  local request = assert(io.open(path("request"), "w"))
+  request:write("source=", path("in.wav"), "\ntarget=", path("out.wav"), "\n")
+  request:close()
   local words = { table.unpack(command) }
-  for _, word in ipairs { "extend", source, "-o", folder .. "/out.wav", "--json", "--quiet" } do
-    words[#words + 1] = word
-  end
-  local report = regions.run(words, folder, tick)
-  os.remove(source)
-  if report:match('"extended": *false') then return nil end
-  local name = string.format("%s (%s, seed %s)", region:name(),
-    report:match('"model": *"([^"]*)"'), report:match('"seed": *(%d+)'))
-  local path = folder .. "/" .. string.gsub(name, '[/\\:*?"<>|]', "_") .. ".wav"
-  assert(os.rename(folder .. "/out.wav", path))
-  return path, name
+  for _, word in ipairs { "daw", "run", path("request") } do words[#words + 1] = word end
+  regions.run(words, folder, function()
+    local said = read(path("request.log")) or ""
+    return tick(tonumber(said:match(".*progress ([%d.]+)")) or 0)
+  end)
+  local said = "\n" .. read(path("request.log"))
+  if said:match("\nadded no") then return nil end
+  local name = string.format("%s (%s, seed %s)", region:name(), said:match("\nmodel ([^\n]+)"),
+    said:match("\nseed (%d+)"))
+  local named = path(string.gsub(name, '[/\\:*?"<>|]', "_") .. ".wav")
+  assert(os.rename(path("out.wav"), named))
+  return named, name
 end
 
 function regions.remove_folder(folder)

@@ -3,10 +3,11 @@
 #pragma once
 
 #include <pthread.h>
-#include <time.h>
 
 #include <atomic>
 #include <cstdint>
+
+#include "clock.h"
 
 namespace audiosr {
 
@@ -41,11 +42,9 @@ class Bell {
     // Until `there()`, at most so long; whether it is.
     template <typename Condition>
     bool wait(int milliseconds, Condition there) {
-        struct timespec until;
-        ::clock_gettime(CLOCK_MONOTONIC, &until);
-        const int64_t ns = until.tv_nsec + int64_t{milliseconds} * 1000000;
-        until.tv_sec += static_cast<time_t>(ns / 1000000000);
-        until.tv_nsec = static_cast<long>(ns % 1000000000);
+        const int64_t until_ns = now_ns() + int64_t{milliseconds} * 1000000;
+        const timespec until = {static_cast<time_t>(until_ns / 1000000000),
+                                static_cast<long>(until_ns % 1000000000)};
         ::pthread_mutex_lock(&mutex_);
         listeners_.fetch_add(1, std::memory_order_acq_rel);
         bool is_there = there();

@@ -1,21 +1,14 @@
 #include "chunks.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "samples.h"
 
 namespace audiosr {
 namespace {
 
 constexpr int kMaxTries = 3;
 constexpr int64_t kMostBehindSeconds = 60;  // of rendering; what is more is given up
-
-bool is_silent(const std::vector<float>& samples) {
-    return std::all_of(samples.begin(), samples.end(), [](float x) { return x == 0; });
-}
-
-bool is_finite(const std::vector<float>& samples) {
-    return std::all_of(samples.begin(), samples.end(), [](float x) { return std::isfinite(x); });
-}
 
 }  // namespace
 
@@ -176,7 +169,8 @@ bool Chunks::cut() {
     const std::string plan_key = settings_text(preset, plan_render(render));
     Known known;
     if (!find_known(plan_key, known)) return cut_without_plan(segment, segment_end, render);
-    if (known.plan.first_end > at_.latency || known.plan.past > most_past_) {
+    const int64_t reach = std::max(known.plan.first_end, known.plan.stride);
+    if (reach > at_.latency || known.plan.past > most_past_) {
         if (std::min(known_end, at_.due()) <= cursor_) return false;
         fail_planless(known_end, {kUnsupported, "this model needs more sound ahead of it than the "
                                                 "plugin's latency holds"});

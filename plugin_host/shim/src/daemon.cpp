@@ -1,10 +1,11 @@
 #include "daemon.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
+
+#include "json.h"
 
 namespace audiosr {
 namespace {
@@ -13,13 +14,16 @@ constexpr int kOpenMs = 2000, kStartMs = 60000;
 constexpr int64_t kTryAgainMs = 2000, kStartAgainMs = 60000, kGivenUpMs = 30000,
                   kPatientMs = 30000;
 constexpr double kSilentSeconds = 120;
+constexpr int64_t kPatience = 10;  // so many times as long for a daemon that only says it works
 constexpr int kMostAtOnce = 64;  // events, before there is something else to do
 constexpr float kLoudest = 1e6f;
 
 int64_t timeout_of_environment() {
     const char* text = std::getenv("AUDIOSR_BRIDGE_PLUGIN_TIMEOUT");
-    const double seconds = text ? std::atof(text) : 0;
-    return static_cast<int64_t>(1000 * (seconds > 0 && seconds < 86400 ? seconds : kSilentSeconds));
+    Json said;  // a point in it is one in every locale
+    const bool is_said = text && parse(text, std::strlen(text), said) && said.value > 0 &&
+                         said.value < 86400;
+    return static_cast<int64_t>(1000 * (is_said ? said.value : kSilentSeconds));
 }
 
 struct Cause {
@@ -160,7 +164,7 @@ void Daemon::send(Job& job, const std::vector<float>& planar, int64_t num_sample
 }
 
 void Daemon::await(Job& job, bool is_awaited) {
-    if (is_awaited && !job.is_awaited) job.heard_ms = now_ms();
+    if (is_awaited && !job.is_awaited) job.heard_ms = job.news_ms = now_ms();
     job.is_awaited = is_awaited;
 }
 
@@ -213,7 +217,8 @@ void Daemon::on_event(const Event& event) {
             break;
         default: break;
     }
-    if (is_news) job->heard_ms = now_ms();
+    job->heard_ms = now_ms();
+    if (is_news) job->news_ms = job->heard_ms;
 }
 
 void Daemon::on_partial(Job& job, const Event& event) {
@@ -242,9 +247,14 @@ void Daemon::end(Job& job, const Trouble& why, bool retryable) {
 void Daemon::look_at_clocks() {
     const int64_t now = now_ms();
     for (const auto& job : jobs_) {
-        if (!job->is_awaited || now - job->heard_ms < timeout_ms_) continue;
-        const std::string text = "the daemon said nothing for " +
-                                 std::to_string(timeout_ms_ / 1000) + " s; see its log";
+        if (!job->is_awaited) continue;
+        const bool is_silent = now - job->heard_ms >= timeout_ms_;
+        const int64_t without_news = now - job->news_ms;
+        if (!is_silent && without_news < kPatience * timeout_ms_) continue;
+        const int64_t waited_ms = is_silent ? timeout_ms_ : without_news;
+        const std::string text = std::string("the daemon ") +
+                                 (is_silent ? "said nothing" : "got no further") + " for " +
+                                 std::to_string(waited_ms / 1000) + " s; see its log";
         log_line(text);
         lose("E_FAILED", text);
         trouble_ = trouble_of("E_FAILED", text);

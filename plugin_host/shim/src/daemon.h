@@ -42,7 +42,7 @@ struct Job {
     std::vector<float> got[kMaxChannels];
 
     bool is_awaited = false;
-    int64_t heard_ms = 0;  // news of it, or the moment since which some is awaited
+    int64_t heard_ms = 0, news_ms = 0;  // a word about it; one that says that it goes on
     double fraction = 0;   // of its progress
 
     void copy(int64_t from, int64_t to, std::vector<float>& planar, int num_channels) const;

@@ -2,13 +2,13 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "bell.h"
+#include "clock.h"
 #include "delivery.h"
 #include "mixer.h"
 #include "pace.h"
@@ -26,12 +26,6 @@ constexpr int64_t kStep = 4096;        // what is worked on at once
 constexpr double kFeedSeconds = 4.0;   // the renderer may be away for so long
 constexpr double kGlideSeconds = 0.02, kFadeSeconds = 0.005;
 constexpr int kWaitMs = 100;
-
-int64_t now_ns() {
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
-}
 
 bool is_real_time_thread() {
     int policy = 0;
@@ -353,6 +347,11 @@ void Effect::Inside::show(const Run& run, int64_t offset, float* const* out) {
             out[c] + offset, run.size);
         if (is_silenced) std::fill_n(out[c] + offset, run.size, 0.0f);
     }
+}
+
+int64_t Effect::ahead() const {
+    const Inside& my = *inside_;
+    return my.wet.resolved_until() - (my.time - my.latency);
 }
 
 std::string Effect::save() const {

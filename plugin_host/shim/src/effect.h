@@ -48,6 +48,9 @@ class Effect {
     // [audio] In place or not; n of 1 to 65536, larger ones too. Before `activate`: silence.
     void process(const float* const* in, float* const* out, int64_t n, const Transport& transport);
 
+    // [audio] Samples of the output to come whose generated band is there, or known not to come.
+    int64_t ahead() const;
+
     // [main] The state as text, and back. False changes nothing: it is no state of ours.
     std::string save() const;
     bool load(const char* text, size_t size);

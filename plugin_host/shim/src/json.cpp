@@ -5,11 +5,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace audiosr {
 namespace {
-
-constexpr double kMaxWhole = 9007199254740992;  // 2^53
 
 // Numbers have a point here, whatever the host has made of this process's locale.
 class PlainNumbers {
@@ -253,9 +252,11 @@ class Parser {
     }
 };
 
+bool is_exact(double value) { return std::fabs(value) <= static_cast<double>(kMaxWhole); }
+
 std::string written(double value, bool is_whole) {
     char text[40];
-    if (is_whole && std::fabs(value) <= kMaxWhole) {
+    if (is_whole && is_exact(value)) {
         std::snprintf(text, sizeof text, "%lld", static_cast<long long>(value));
         return text;
     }
@@ -301,6 +302,25 @@ void append(std::string& to, const Json& json) {
 
 }  // namespace
 
+Json Json::of_number(double value) {
+    Json json(number);
+    json.is_whole = is_exact(value) && value == std::trunc(value);
+    json.value = value;
+    return json;
+}
+
+Json Json::of_flag(bool value) {
+    Json json(flag);
+    json.is_true = value;
+    return json;
+}
+
+Json Json::of_text(std::string value) {
+    Json json(text);
+    json.string = std::move(value);
+    return json;
+}
+
 const Json* Json::get(const char* name) const {
     const auto found = fields.find(name);
     return found == fields.end() ? nullptr : &found->second;
@@ -319,7 +339,7 @@ double Json::number_or(const char* name, double otherwise) const {
 int64_t Json::whole_or(const char* name, int64_t otherwise) const {
     const Json* found = get(name);
     const bool fits = found && found->kind == number && found->is_whole &&
-                      std::fabs(found->value) <= kMaxWhole;
+                      is_exact(found->value);
     return fits ? static_cast<int64_t>(found->value) : otherwise;
 }
 

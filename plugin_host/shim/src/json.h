@@ -9,6 +9,8 @@
 
 namespace audiosr {
 
+constexpr int64_t kMaxWhole = int64_t{1} << 53;  // a double holds all up to here
+
 struct Json {
     enum Kind { null, flag, number, text, list, object } kind = null;
     bool is_true = false;
@@ -17,6 +19,12 @@ struct Json {
     std::string string;
     std::vector<Json> items;
     std::map<std::string, Json> fields;
+
+    Json() = default;
+    explicit Json(Kind of) : kind(of) {}
+    static Json of_flag(bool value);
+    static Json of_number(double value);  // written without a point where it is whole
+    static Json of_text(std::string value);
 
     const Json* get(const char* name) const;  // of an object; nullptr if it is not there
     std::string text_or(const char* name, const char* otherwise) const;

@@ -14,10 +14,6 @@
 #include "wire.h"
 #include "zmtp.h"
 
-#ifndef AUDIOSR_VERSION
-#define AUDIOSR_VERSION "unknown"
-#endif
-
 namespace audiosr {
 namespace {
 

@@ -1,12 +1,14 @@
 #include "live.h"
 
 #include <algorithm>
-#include <cmath>
+
+#include "samples.h"
 
 namespace audiosr {
 namespace {
 
 constexpr int kMaxTries = 3;
+constexpr int64_t kStepsAtOnce = 2;  // ten milliseconds; each message is work for the daemon
 
 }  // namespace
 
@@ -80,7 +82,9 @@ void Live::work() {
     if (waits || job_->is_decided) send(segment, segment_end);
     while (take(segment, known_end)) {
     }
-    if (job_) at_.daemon.await(*job_, !job_->is_decided || job_->sent > segment.place_of(cursor()) + at_.latency);
+    if (!job_) return;
+    const bool owes = job_->sent > segment.place_of(cursor()) + at_.latency;
+    at_.daemon.await(*job_, owes || !job_->is_decided);
 }
 
 bool Live::open(const Segment& segment) {
@@ -108,17 +112,25 @@ bool Live::open(const Segment& segment) {
     return true;
 }
 
+// What plays on goes by whole steps, for less settles nothing, and several at once, for each message
+// is work.
+int64_t Live::sendable(int64_t end, bool plays_on) const {
+    const int64_t size = std::min(end - job_->sent, at_.daemon.room(*job_));
+    const int64_t step = job_->plan.stride;
+    if (!plays_on || step == 0) return size;
+    const int64_t whole = (job_->sent + size) / step * step - job_->sent;
+    return whole >= kStepsAtOnce * step ? whole : 0;
+}
+
 // What came, and after the end of a segment the silence that brings its rest.
 void Live::send(const Segment& segment, int64_t segment_end) {
     const int64_t end = segment_end == kNever ? segment.place_of(at_.history.end())
                                               : segment.place_of(segment_end) + at_.latency;
-    const int64_t size = std::min(end - job_->sent, at_.daemon.room(*job_));
+    const int64_t size = sendable(end, segment_end == kNever && !at_.history.last().offline);
     if (size <= 0) return;
     std::vector<float> input;
     at_.history.copy(segment, job_->sent, job_->sent + size, input);
-    const bool is_finite =
-        std::all_of(input.begin(), input.end(), [](float x) { return std::isfinite(x); });
-    if (is_finite) {
+    if (is_finite(input)) {
         at_.daemon.send(*job_, input, size);
     } else {
         close();
@@ -133,7 +145,8 @@ bool Live::take(const Segment& segment, int64_t known_end) {
     const int64_t limit = std::min(known_end, at_.second_after(cursor()));
     const int64_t until = std::min(job_->got_until, segment.place_of(limit));
     if (until <= from) return false;
-    if (job_->got_from > from) return push(segment.time_of(job_->got_from), Found::late);
+    if (job_->got_from > from)
+        return push(std::min(limit, segment.time_of(job_->got_from)), Found::late);
     std::vector<float> planar;
     job_->copy(from, until, planar, at_.num_channels);
     if (!push(segment.time_of(until), Found::wet, planar.data())) return false;

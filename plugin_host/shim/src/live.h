@@ -21,6 +21,7 @@ class Live : public Resolver {
   private:
     bool open(const Segment& segment);
     void send(const Segment& segment, int64_t segment_end);
+    int64_t sendable(int64_t end, bool plays_on) const;
     bool take(const Segment& segment, int64_t known_end);
     void close();
     bool push(int64_t until, Found found, const float* planar = nullptr);

@@ -9,8 +9,9 @@
 namespace audiosr {
 namespace {
 
-constexpr int kPollMs = 2, kPollLiveMs = 1, kPollIdleMs = 50;
+constexpr int kPollMs = 2, kPollIdleMs = 50;
 constexpr int64_t kIdleAfterMs = 1000;
+constexpr size_t kStackBytes = 1 << 20;  // a host may lock all memory; the usual 8 MiB are much
 
 Workplace workplace(const RendererPlace& place, History& history, Daemon& daemon,
                     Delivery& delivery) {
@@ -36,6 +37,7 @@ Renderer::Renderer(const RendererPlace& place)
     const struct sched_param ordinary = {};
     sigset_t all, before;
     ::pthread_attr_init(&attributes);
+    ::pthread_attr_setstacksize(&attributes, kStackBytes);
     ::pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
     ::pthread_attr_setschedpolicy(&attributes, SCHED_OTHER);
     ::pthread_attr_setschedparam(&attributes, &ordinary);
@@ -86,14 +88,13 @@ void Renderer::work() {
 
 // Sleeps until there is something to do, or to look again.
 void Renderer::pause() {
-    const int poll_ms = place_.profile.live ? kPollLiveMs : kPollMs;
     if (daemon_.is_awaited()) {
-        daemon_.listen(poll_ms);
+        daemon_.listen(kPollMs);
         return;
     }
     daemon_.listen(0);
     const bool is_idle = now_ms() - last_input_ms_ > kIdleAfterMs;
-    place_.to_renderer.wait(is_idle ? kPollIdleMs : poll_ms,
+    place_.to_renderer.wait(is_idle ? kPollIdleMs : kPollMs,
                             [&] { return stop_ || !place_.feed.is_empty(); });
 }
 

@@ -9,21 +9,6 @@
 namespace audiosr {
 namespace {
 
-Json number(double value) {
-    Json json;
-    json.kind = Json::number;
-    json.is_whole = value == static_cast<double>(static_cast<int64_t>(value));
-    json.value = value;
-    return json;
-}
-
-Json word(const char* text) {
-    Json json;
-    json.kind = Json::text;
-    json.string = text;
-    return json;
-}
-
 void lay_over(const std::string& text, Json& to) {
     Json from;
     if (!parse(text.data(), text.size(), from) || from.kind != Json::object) return;
@@ -46,17 +31,17 @@ Preset Presets::get(uint32_t number) const {
 }
 
 std::string settings_text(const std::string& preset, const Render& render) {
-    Json settings;
-    settings.kind = Json::object;
+    Json settings(Json::object);
     lay_over(preset, settings);
     const uint32_t slot = render.model < kNumSlots ? render.model : 0;
     lay_over("{" + std::string(kSlots[slot].settings) + "}", settings);
-    settings.fields["cutoff"] = render.cutoff_hz > 0 ? number(render.cutoff_hz) : word("follow");
-    settings.fields["ceiling_hz"] = number(render.ceiling_hz);
-    settings.fields["seed"] = number(render.seed);
-    settings.fields["mix"] = number(1);
-    settings.fields["gain_hf_db"] = number(0);
-    settings.fields["rate"] = word("keep");
+    settings.fields["cutoff"] =
+        render.cutoff_hz > 0 ? Json::of_number(render.cutoff_hz) : Json::of_text("follow");
+    settings.fields["ceiling_hz"] = Json::of_number(render.ceiling_hz);
+    settings.fields["seed"] = Json::of_number(render.seed);
+    settings.fields["mix"] = Json::of_number(1);
+    settings.fields["gain_hf_db"] = Json::of_number(0);
+    settings.fields["rate"] = Json::of_text("keep");
     return write(settings);
 }
 

@@ -4,7 +4,8 @@
 //     else                               the place before, counted on
 //
 // All plus an hour, so that a song that begins before zero has no negative places. Where the song
-// jumps a segment ends; who jumps in every block does not know, and is not listened to any more.
+// jumps a segment ends; who jumps in every block does not know, and is not listened to any more,
+// nor is who says the same place twice (Audacity: 0 in every block).
 #pragma once
 
 #include <cstdint>
@@ -37,6 +38,11 @@ class Song {
         if (!transport.known || num_jumps_ >= kMostJumps) return;
         if (transport.sample < -first_place_ || transport.sample > kLastPlace) return;
         const int64_t said = transport.sample + first_place_;
+        if (!fresh_ && said == said_) {
+            num_jumps_ = kMostJumps;
+            return;
+        }
+        said_ = said;
         const int64_t off = said - place_;
         const bool continues = !fresh_ && -kTolerance <= off && off <= kTolerance;
         if (!continues) {
@@ -61,7 +67,7 @@ class Song {
     static constexpr int kMostJumps = 8;      // in blocks that follow one another
     static constexpr int64_t kLastPlace = int64_t{1} << 52;
 
-    int64_t first_place_ = 0, place_ = 0;
+    int64_t first_place_ = 0, place_ = 0, said_ = 0;
     uint32_t segment_ = 0;
     int num_jumps_ = 0;
     bool fresh_ = true;  // nothing of the segment has come yet: it may begin anywhere

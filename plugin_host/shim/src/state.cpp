@@ -8,21 +8,6 @@ constexpr double kFormat = 1;
 constexpr size_t kMaxModelName = 100, kSha256Digits = 64;
 const char* const kKnown[] = {kMark, "parameters", "settings", "model", "model_sha256"};
 
-Json number(double value) {
-    Json json;
-    json.kind = Json::number;
-    json.is_whole = value == static_cast<double>(static_cast<int64_t>(value));
-    json.value = value;
-    return json;
-}
-
-Json text(const std::string& value) {
-    Json json;
-    json.kind = Json::text;
-    json.string = value;
-    return json;
-}
-
 // "" where it is missing, false where it is something else.
 bool read_text(const Json& from, const char* name, std::string& to) {
     const Json* field = from.get(name);
@@ -65,16 +50,14 @@ State::State() {
 }
 
 std::string write_state(const State& state) {
-    Json json, values;
-    values.kind = Json::object;
+    Json json(Json::object), values(Json::object);
     for (uint32_t id = 0; id < kFirstOutput; ++id)
-        values.fields[parameter(id).symbol] = number(state.values[id]);
-    json.kind = Json::object;
+        values.fields[parameter(id).symbol] = Json::of_number(state.values[id]);
     json.fields = state.unknown;
-    json.fields[kMark] = number(kFormat);
+    json.fields[kMark] = Json::of_number(kFormat);
     json.fields["parameters"] = values;
-    json.fields["model"] = text(state.model);
-    json.fields["model_sha256"] = text(state.model_sha256);
+    json.fields["model"] = Json::of_text(state.model);
+    json.fields["model_sha256"] = Json::of_text(state.model_sha256);
     Json settings;
     if (parse(state.settings.data(), state.settings.size(), settings))
         json.fields["settings"] = settings;

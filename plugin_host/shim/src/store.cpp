@@ -1,7 +1,6 @@
 #include "store.h"
 
 #include <dirent.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -181,12 +180,16 @@ Descriptor open_plans(const std::string& folder, bool make) {
 
 // A plan's file is JSON, a line's end, and the digits of the JSON's SHA-256.
 std::string plan_text(const Plan& plan, const std::string& model_sha256) {
-    char numbers[160];
-    ::snprintf(numbers, sizeof numbers,
-               "\"first_end\":%lld,\"latency\":%lld,\"past\":%lld,\"stride\":%lld,",
-               static_cast<long long>(plan.first_end), static_cast<long long>(plan.latency),
-               static_cast<long long>(plan.past), static_cast<long long>(plan.stride));
-    const std::string json = "{" + (numbers + ("\"model_sha256\":" + quoted(model_sha256))) + "}";
+    Json fields(Json::object);
+    const auto keep = [&](const char* name, int64_t value) {
+        fields.fields[name] = Json::of_number(static_cast<double>(value));
+    };
+    keep("stride", plan.stride);
+    keep("past", plan.past);
+    keep("first_end", plan.first_end);
+    keep("latency", plan.latency);
+    fields.fields["model_sha256"] = Json::of_text(model_sha256);
+    const std::string json = write(fields);
     const Digest digest = digest_of({{json.data(), json.size()}});
     return json + "\n" + hex(digest.bytes, sizeof digest.bytes);
 }

@@ -51,16 +51,12 @@ const Type* type_of(const std::string& name) {
     return nullptr;
 }
 
-bool is_count(const Json* json) {
-    return json && json->kind == Json::number && json->is_whole && json->value >= 0 &&
-           json->value <= static_cast<double>(kMaxWhole);
-}
-
 bool has(const Json& meta, const Field& field) {
     constexpr Json::Kind kKinds[] = {Json::text, Json::number, Json::number,
                                      Json::flag, Json::object, Json::list};
     const Json* found = meta.get(field.name);
-    return found && found->kind == kKinds[field.kind] && (field.kind != kWhole || is_count(found));
+    return found && found->kind == kKinds[field.kind] &&
+           (field.kind != kWhole || meta.whole_or(field.name, -1) >= 0);
 }
 
 bool is_complete(const Type& type, const Json& meta) {

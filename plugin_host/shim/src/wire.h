@@ -16,7 +16,6 @@
 namespace audiosr {
 
 using Key = std::array<uint8_t, 32>;
-constexpr int64_t kMaxWhole = int64_t(1) << 53;
 constexpr int kMajor = 1, kMinor = 1;  // of the protocol
 
 struct Limits {

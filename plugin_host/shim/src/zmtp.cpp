@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <utility>
 
 namespace audiosr {
 namespace {
@@ -50,10 +49,7 @@ bool Zmtp::open(const std::string& endpoint, int64_t deadline_ms, const std::ato
 }
 
 void Zmtp::close() {
-    if (socket_ >= 0) {
-        ::close(socket_);
-    }
-    socket_ = -1;
+    socket_.close();
     outbox_.clear(), body_.clear(), frames_.clear();
     sent_ = begin_ = end_ = num_head_ = num_body_ = 0;
 }
@@ -65,16 +61,14 @@ bool Zmtp::connect(const std::string& path, int64_t deadline_ms, const std::atom
         return false;
     }
     std::memcpy(address.sun_path, path.data(), path.size());
-    socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (socket_ >= 0 && socket_ <= STDERR_FILENO) {  // closed in this host, but written to
-        const int low = std::exchange(socket_, fcntl(socket_, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
-        ::close(low);
-    }
-    if (socket_ < 0) {
+    socket_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (socket_ && socket() <= STDERR_FILENO)  // closed in this host, but written to
+        socket_ = Descriptor(fcntl(socket(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!socket_) {
         return false;
     }
-    setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &kKernelBytes, sizeof kKernelBytes);
-    while (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    setsockopt(socket(), SOL_SOCKET, SO_SNDBUF, &kKernelBytes, sizeof kKernelBytes);
+    while (::connect(socket(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
         const bool is_full = errno == EAGAIN;  // the queue of those who want to connect
         if ((!is_full && errno != EINTR) || stop || now_ms() >= deadline_ms) {
             return false;
@@ -113,7 +107,7 @@ bool Zmtp::shake_hands(int64_t deadline_ms, const std::atomic<bool>& stop) {
 bool Zmtp::wait(int64_t deadline_ms, const std::atomic<bool>& stop) {
     while (is_open() && !stop) {
         const int64_t left = deadline_ms - now_ms();
-        pollfd one = {socket_, events(), 0};
+        pollfd one = {socket(), events(), 0};
         if (left > 0 && poll(&one, 1, static_cast<int>(left < kTickMs ? left : kTickMs)) > 0) {
             flush();
             return is_open();
@@ -150,7 +144,7 @@ void Zmtp::put(uint8_t flags, std::string_view body) {
 
 void Zmtp::flush() {
     while (is_open() && unsent()) {
-        const ssize_t done = ::send(socket_, outbox_.data() + sent_, unsent(),
+        const ssize_t done = ::send(socket(), outbox_.data() + sent_, unsent(),
                                     MSG_NOSIGNAL | MSG_DONTWAIT);
         if (done >= 0) {
             sent_ += static_cast<size_t>(done);
@@ -168,7 +162,7 @@ void Zmtp::flush() {
 
 void Zmtp::flush_until(int64_t deadline_ms) {
     for (flush(); is_open() && unsent() && now_ms() < deadline_ms; flush()) {
-        pollfd one = {socket_, POLLOUT, 0};
+        pollfd one = {socket(), POLLOUT, 0};
         poll(&one, 1, kTickMs);
     }
 }
@@ -250,8 +244,8 @@ bool Zmtp::begin_body() {
 size_t Zmtp::take(void* to, size_t size) {
     while (is_open() && begin_ == end_) {
         const bool is_big = size >= sizeof inbox_;
-        const ssize_t came = is_big ? recv(socket_, to, size, MSG_DONTWAIT)
-                                    : recv(socket_, inbox_, sizeof inbox_, MSG_DONTWAIT);
+        const ssize_t came = is_big ? recv(socket(), to, size, MSG_DONTWAIT)
+                                    : recv(socket(), inbox_, sizeof inbox_, MSG_DONTWAIT);
         if (came > 0 && is_big) {
             return static_cast<size_t>(came);
         }

@@ -120,8 +120,9 @@ void write_plugin(const Variant& variant, const Version& version, bool has_time)
                 "\tdoap:license <http://opensource.org/licenses/MIT> ;\n"
                 "\tlv2:project <urn:audiosr-bridge> ;\n\trdfs:comment \"%s\" ;\n"
                 "\tlv2:minorVersion %d ;\n\tlv2:microVersion %d ;\n"
-                "\tlv2:optionalFeature lv2:hardRTCapable , urid:map ;\n"
-                "\tlv2:extensionData state:interface ;",
+                "\tlv2:optionalFeature lv2:hardRTCapable , urid:map , opts:options ;\n"
+                "\topts:supportedOption bufsz:nominalBlockLength ;\n"
+                "\tlv2:extensionData state:interface , opts:interface ;",
                 variant.lv2_uri, variant.name, kAbout,
                 version.major * 100 + version.minor, version.micro);
     for (uint32_t id = 0; id < kNumParameters; ++id) write_control(parameter(id));
@@ -136,9 +137,11 @@ void write_plugin(const Variant& variant, const Version& version, bool has_time)
 
 void write_plugins(bool has_time) {
     std::printf("@prefix atom: <http://lv2plug.in/ns/ext/atom#> .\n"
+                "@prefix bufsz: <http://lv2plug.in/ns/ext/buf-size#> .\n"
                 "@prefix doap: <http://usefulinc.com/ns/doap#> .\n"
                 "@prefix foaf: <http://xmlns.com/foaf/0.1/> .\n"
                 "@prefix lv2: <http://lv2plug.in/ns/lv2core#> .\n"
+                "@prefix opts: <http://lv2plug.in/ns/ext/options#> .\n"
                 "@prefix pprops: <http://lv2plug.in/ns/ext/port-props#> .\n"
                 "@prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .\n"
                 "@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .\n"
@@ -153,79 +156,45 @@ void write_plugins(bool has_time) {
     for (const Variant& variant : kVariants) write_plugin(variant, version, has_time);
 }
 
-Json object() {
-    Json json;
-    json.kind = Json::object;
-    return json;
-}
-
-Json list() {
-    Json json;
-    json.kind = Json::list;
-    return json;
-}
-
-Json text(const char* value) {
-    Json json;
-    json.kind = Json::text;
-    json.string = value;
-    return json;
-}
-
-Json number(double value) {
-    Json json;
-    json.kind = Json::number;
-    json.is_whole = value == static_cast<double>(static_cast<int64_t>(value));
-    json.value = value;
-    return json;
-}
-
-Json flag(bool value) {
-    Json json;
-    json.kind = Json::flag;
-    json.is_true = value;
-    return json;
-}
-
 Json described(const Parameter& p) {
     const char* const kinds[] = {"number", "whole", "choice", "toggle"};
-    Json json = object();
-    json.fields["id"] = number(p.id);
-    json.fields["symbol"] = text(p.symbol);
-    json.fields["lv2_symbol"] = text(lv2::symbol_of(p.id));
-    json.fields["name"] = text(p.name);
-    json.fields["unit"] = text(p.unit);
-    json.fields["kind"] = text(kinds[static_cast<int>(p.kind)]);
-    json.fields["minimum"] = number(p.minimum);
-    json.fields["maximum"] = number(p.maximum);
-    json.fields["initial"] = number(p.initial);
-    json.fields["help"] = text(p.help);
-    json.fields["output"] = flag(p.is_output());
-    json.fields["choices"] = list();
+    Json json(Json::object);
+    json.fields["id"] = Json::of_number(p.id);
+    json.fields["symbol"] = Json::of_text(p.symbol);
+    json.fields["lv2_symbol"] = Json::of_text(lv2::symbol_of(p.id));
+    json.fields["name"] = Json::of_text(p.name);
+    json.fields["unit"] = Json::of_text(p.unit);
+    json.fields["kind"] = Json::of_text(kinds[static_cast<int>(p.kind)]);
+    json.fields["minimum"] = Json::of_number(p.minimum);
+    json.fields["maximum"] = Json::of_number(p.maximum);
+    json.fields["initial"] = Json::of_number(p.initial);
+    json.fields["help"] = Json::of_text(p.help);
+    json.fields["output"] = Json::of_flag(p.is_output());
+    json.fields["choices"] = Json(Json::list);
     for (int i = 0; p.choices && i <= static_cast<int>(p.maximum); ++i)
-        json.fields["choices"].items.push_back(text(p.choices[i]));
+        json.fields["choices"].items.push_back(Json::of_text(p.choices[i]));
     return json;
 }
 
 Json described(const Profile& profile) {
-    Json json = object();
-    json.fields["id"] = text(profile.id);
-    json.fields["name"] = text(profile.name);
-    json.fields["latency_seconds"] = number(profile.latency_seconds);
+    Json json(Json::object);
+    json.fields["id"] = Json::of_text(profile.id);
+    json.fields["name"] = Json::of_text(profile.name);
+    json.fields["latency_seconds"] = Json::of_number(profile.latency_seconds);
     return json;
 }
 
 void write_json() {
-    Json json = object();
-    json.fields["version"] = text(AUDIOSR_VERSION);
+    Json json(Json::object);
+    json.fields["version"] = Json::of_text(AUDIOSR_VERSION);
     for (const char* name : {"parameters", "models", "vst3", "variants"})
-        json.fields[name] = list();
+        json.fields[name] = Json(Json::list);
     for (uint32_t id = 0; id < kNumParameters; ++id)
         json.fields["parameters"].items.push_back(described(parameter(id)));
     for (const Slot& slot : kSlots) {
-        Json one = object();
-        one.fields["name"] = text(slot.name);
-        one.fields["settings"] = text(slot.settings);
+        Json one(Json::object);
+        one.fields["name"] = Json::of_text(slot.name);
+        one.fields["settings"] = Json::of_text(slot.settings);
         json.fields["models"].items.push_back(one);
     }
     for (const Class& which : kClasses) {
@@ -233,15 +202,15 @@ void write_json() {
         std::snprintf(id, sizeof id, "%08X%08X%08X%08X", which.id[0], which.id[1], which.id[2],
                       which.id[3]);
         Json one = described(which.profile);
-        one.fields["class_id"] = text(id);
+        one.fields["class_id"] = Json::of_text(id);
         json.fields["vst3"].items.push_back(one);
     }
     for (const Variant& variant : kVariants) {
         Json one = described(variant.profile);
-        one.fields["name"] = text(variant.name);
-        one.fields["num_channels"] = number(variant.num_channels);
-        one.fields["lv2_uri"] = text(variant.lv2_uri);
-        one.fields["clap_id"] = text(variant.clap_id);
+        one.fields["name"] = Json::of_text(variant.name);
+        one.fields["num_channels"] = Json::of_number(variant.num_channels);
+        one.fields["lv2_uri"] = Json::of_text(variant.lv2_uri);
+        one.fields["clap_id"] = Json::of_text(variant.clap_id);
         json.fields["variants"].items.push_back(one);
     }
     std::printf("%s\n", write(json).c_str());
