@@ -1,6 +1,7 @@
-"""Ardour 7 without its window: sessions with the plugin are exported and bounced.
+"""Ardour 7 without its window: a session with the plugin is exported, bounced and played.
 
-Export says that it is offline, bounce never does. Freeze cannot be reached by Lua; it goes the way
+Export says that it is offline, bounce never does. All three find one another's renders, so that
+whatever has to be rendered anew has a seed of its own. Freeze cannot be reached by Lua; it goes the way
 of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so that only our
 own action is tried with that. Ardour's export frees a broken buffer, with any plugin or none: it
 crashes in about one run of six, nearly always when the file is whole, and now and then the first
@@ -9,6 +10,7 @@ sample of each 2048 is rubbish. So the file is judged, and a bad one gets anothe
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -22,13 +24,14 @@ import numpy as np
 from audiosr_core.audio import Samples
 from plugin_host.daw.ardour import command_lua
 from tests.hosts import bench as at
-from tests.hosts.ardour_session import SEED, TRIES, Session, lua, make, words
+from tests.hosts.ardour_session import TRIES, Interpreter, Session, Track, make, words
 from tests.hosts.bench import LATENCY, LV2, Bench, Check
 from tests.support.shim import bundles
 
 NAME = "Ardour 7.3"
 LIBRARY = Path("/usr/lib/ardour7")
-MODES = {"Auto": "0", "Wait": "1"}
+AUTO, WAIT = 0, 1
+KINDS = ("LV2", "VST3")
 SECONDS, SHORT_SECONDS = 6.0, 2.0  # longer than the latency, and shorter
 PAN_LAW = 2e-3  # of the centre, which in Ardour is not quite the square root of a half
 FADES = ("FadeLinear", "FadeFast", "FadeSlow", "FadeConstantPower", "FadeSymmetric")
@@ -43,12 +46,22 @@ def missing() -> str:
 
 def run(bench: Bench) -> Iterator[Check]:
     yield _scanned(bench)
-    for kind in ("LV2", "VST3"):
-        for channels in (1, 2):
-            yield from _tried(bench, kind, channels)
-    yield from _fails_loudly(bench)
-    yield from _two_tracks(bench)
-    yield from _extended_in_place(bench)
+    song = _Song(bench)
+    for number, track in enumerate(song.tracks):
+        loaded = not song.session.said
+        yield Check(NAME, track.kind, "loads", loaded, f"{track.name}: {song.session.said}")
+        if loaded:
+            told = song.session.latencies[number]
+            yield Check(NAME, track.kind, "latency", told == LATENCY, f"{told}", "compensated")
+    if song.session.said:
+        return
+    with Interpreter(bench, song.session) as ardour:
+        song.ardour = ardour
+        yield from _bounces(song)
+        yield from _finds_its_renders(song)
+        yield from _fails_loudly(song)
+        yield from _extends_in_place(song)
+    yield from _exports(song)
 
 
 def _scanned(bench: Bench) -> Check:
@@ -62,123 +75,170 @@ def _scanned(bench: Bench) -> Check:
     return Check(NAME, "VST3", "loads", _plugin("VST3", 2) in found, f"its scanner: {said}")
 
 
-def _tried(bench: Bench, kind: str, channels: int) -> Iterator[Check]:
-    column = "mono" if channels == 1 else "stereo"
-    sound, x = bench.sound(channels)
-    session = make(bench, _plugin(kind, channels), kind, sound, channels)
-    yield Check(NAME, kind, "loads", not session.said, f"{column}: {session.said}")
-    if session.said:
-        return
-    told = session.latency == LATENCY
-    yield Check(NAME, kind, "latency", told, f"{session.latency} samples", "compensated")
+class _Song:
+    """A session with all that is tried.
 
-    before = bench.chunks()
-    wanted = _mixed(kind, at.expected(x, SEED))
-    wet, said = _exported(bench, session, wanted, panned=kind == "LV2" and channels == 1)
-    yield Check(NAME, kind, "offline flag", wet and bench.chunks() > before, said, "export")
-    yield Check(NAME, kind, column, wet, said)
+    Of each format there is a mono track and a stereo one; and two with the same sound and seed,
+    that are exported together.
+    """
 
-    for mode, value in MODES.items():
-        sound, x = bench.sound(channels, SECONDS)
-        session = make(bench, _plugin(kind, channels), kind, sound, channels)
-        y, failed = _bounced(bench, session, x, value)
-        wanted = _of_track(kind, at.expected(x, SEED))
-        wet = at.same(y, wanted) and failed == 0
-        said = f"bounce, {mode}, {column}: {at.how(y, wanted)}, {failed} failed"
-        yield Check(NAME, kind, "wet bounce", wet, said)
-    sound, x = bench.sound(channels, SHORT_SECONDS)
-    session = make(bench, _plugin(kind, channels), kind, sound, channels)
-    y, failed = _bounced(bench, session, x, "action")
-    wanted = _of_track(kind, at.expected(x, SEED))
-    wet = at.same(y, wanted) and failed == 0
-    said = f"our action, {column}, short: {at.how(y, wanted)}, {failed} failed"
-    yield Check(NAME, kind, "wet bounce", wet, said)
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.ardour: Interpreter
+        self._seeds = itertools.count(511, 1000)  # with all of them the gain is a half
+        self.sounds = {n: bench.sound(n, SECONDS) for n in (1, 2)}
+        self.tracks = [self._track(kind, n, f"{kind}_{n}") for kind in KINDS for n in (1, 2)]
+        for kind in KINDS:
+            seed = self.seed()
+            self.tracks += [self._track(kind, 2, f"{kind}_{name}", seed) for name in "ab"]
+        exports = {one.name: [one.name] for one in self.tracks}
+        exports |= {f"{kind}_both": [f"{kind}_a", f"{kind}_b"] for kind in KINDS}
+        self.session: Session = make(bench, self.tracks, exports)
+
+    def seed(self) -> int:
+        """One that nothing was rendered with."""
+        return next(self._seeds)
+
+    def track(self, name: str) -> Track:
+        return next(one for one in self.tracks if one.name == name)
+
+    def sound(self, track: Track) -> Samples:
+        return self.sounds[track.channels][1]
+
+    def bounced(self, track: Track, how: object, seed: int, x: Samples) -> tuple[Samples, float]:
+        """What a bounce of the track made, and how many chunks failed."""
+        said = self.ardour.do("bounce", track.name, how, seed, x.shape[1])
+        files = [at.read(Path(path)) for path in words(said, "FILE")]
+        if not files or not words(said, "FAILED"):
+            print(said, file=sys.stderr)
+            return np.zeros((0, 0), np.float32), -1
+        length = int(words(said, "LENGTH")[0])
+        return np.concatenate(files)[:, :length], float(words(said, "FAILED")[0])
+
+    def _track(self, kind: str, channels: int, name: str, seed: int = 0) -> Track:
+        sound = self.sounds[channels][0]
+        return Track(name, kind, _plugin(kind, channels), sound, channels, seed or self.seed())
 
 
-def _fails_loudly(bench: Bench) -> Iterator[Check]:
-    for kind in ("LV2", "VST3"):
-        sound, x = bench.sound(2, SECONDS)
-        session = make(bench, _plugin(kind, 2), kind, sound, 2)
+def _bounces(song: _Song) -> Iterator[Check]:
+    """As Ardour does, and as our action does, which also works with a short one."""
+    for track in song.tracks[:4]:
+        for how, seconds in ((AUTO, SECONDS), (WAIT, SECONDS), ("action", SHORT_SECONDS)):
+            x = song.sound(track)[:, : round(seconds * at.RATE)]
+            seed = song.seed()
+            y, failed = song.bounced(track, how, seed, x)
+            wanted = _of_track(track.kind, at.expected(x, seed))
+            wet = at.same(y, wanted) and failed == 0
+            said = f"{track.name}, {how}: {at.how(y, wanted)}, {failed} failed"
+            yield Check(NAME, track.kind, "wet bounce", wet, said)
+
+
+def _finds_its_renders(song: _Song) -> Iterator[Check]:
+    """A bounce, a second one, playback and export of the same song are rendered once."""
+    bench = song.bench
+    for kind in KINDS:
+        track = song.track(f"{kind}_2")
+        x = song.sound(track)
+        wanted = at.expected(x, track.seed)
+        before = bench.chunks()
+        y, _ = song.bounced(track, AUTO, track.seed, x)
+        first = bench.chunks()
+        again, _ = song.bounced(track, AUTO, track.seed, x)
+        ok = at.same(y, wanted) and at.same(again, wanted)
+        said = f"{first - before} chunks, and {bench.chunks() - first} in a second one"
+        yield Check(NAME, kind, "wet bounce", ok and bench.chunks() == first > before, said)
+        with bench.without_daemon():
+            said = song.ardour.do("play", track.name, AUTO, track.seed, x.shape[1] + LATENCY)
+            played = [float(words(said, word)[0]) for word in ("WET", "DRY")]
+            said = f"{played} chunks wet and dry in playback after a bounce, without a daemon"
+            yield Check(NAME, kind, "wet bounce", played[0] > 50 and played[1] < 5, said)
+            wet, said = _exported(song, track.name, wanted)
+            yield Check(NAME, kind, "wet bounce", wet, f"after a bounce, without a daemon: {said}")
+
+
+def _fails_loudly(song: _Song) -> Iterator[Check]:
+    bench = song.bench
+    for kind in KINDS:
+        track, seed = song.track(f"{kind}_2"), song.seed()
+        x = song.sound(track)
         with bench.killed_in_the_middle():
-            y, failed = _bounced(bench, session, x, "action")
-        shares = at.shares(y, x, SEED)
+            y, failed = song.bounced(track, "action", seed, x)
+        shares = at.shares(y, x, seed)
         whole = shares["wet"] + shares["silent"] == x.shape[1]
         ok = whole and shares["wet"] > 0 and (shares["silent"] == 0) == (failed == 0)
         said = f"in the middle of a bounce: {shares}, {failed} failed"
         yield Check(NAME, kind, "daemon killed", ok, said)
 
-        sound, x = bench.sound(2, SECONDS)
-        session = make(bench, _plugin(kind, 2), kind, sound, 2)
+        seed = song.seed()
         with bench.without_daemon():
-            y, failed = _bounced(bench, session, x, "action")
-            silent = y.shape == x.shape and not y.any() and failed > 0
-            said = f"absent, bounce: {at.shares(y, x, SEED)}, {failed} failed"
-            yield Check(NAME, kind, "daemon killed", silent, said)
+            y, failed = song.bounced(track, "action", seed, x)
+        silent = y.shape == x.shape and not y.any() and failed > 0
+        said = f"absent, bounce: {at.shares(y, x, seed)}, {failed} failed"
+        yield Check(NAME, kind, "daemon killed", silent, said)
 
 
-def _two_tracks(bench: Bench) -> Iterator[Check]:
-    for kind in ("LV2", "VST3"):
-        sound, x = bench.sound(2)
-        session = make(bench, _plugin(kind, 2), kind, sound, 2, tracks=2)
-        wet, said = _exported(bench, session, 2 * at.expected(x, SEED))
-        yield Check(NAME, kind, "stereo", wet, f"two tracks at once: {session.said or said}")
-
-
-def _extended_in_place(bench: Bench) -> Iterator[Check]:
+def _extends_in_place(song: _Song) -> Iterator[Check]:
     """Our action but for the import, which needs the editor."""
+    bench = song.bench
     command = bench.folder / "command.lua"
     command.write_bytes(command_lua([sys.executable, str(ROOT / "tests/hosts/ardour_double.py")]))
-    for number, fade in enumerate(FADES):
-        channels = 1 + number % 2
-        sound, x = bench.sound(channels)
-        session = make(bench, _plugin("LV2", channels), "LV2", sound, channels)
-        out = bench.folder / f"extended{number}"
-        said = lua(bench, "ardour_extend.lua", SESSION=session.folder, COMMAND=command, OUT=out,
-                   FADE=fade)  # fmt: skip
+    for track, fade in zip(song.tracks, FADES, strict=False):
+        x = song.sound(track)
+        out = bench.folder / f"extended_{track.name}"
+        said = song.ardour.do("extend", track.name, fade, command, out)
         made = words(said, "EXTENDED")
         y = at.read(Path(made[0])) if made else at.read(out)
-        ok = at.same(y, 2 * x) and words(said, "NAMED") == ["in (double, seed 7)"]
-        yield Check(NAME, "LV2", "loads", ok, f"region to file and back: {at.how(y, 2 * x)}")
-        ok = _kept(session.folder)
+        named = words(said, "NAMED") == [f"old {track.name} (double, seed 7)"]
+        said = f"region to file and back: {at.how(y, 2 * x)}"
+        yield Check(NAME, "LV2", "loads", at.same(y, 2 * x) and named, said)
+        ok = _kept(song.session.folder, track.name)
         yield Check(NAME, "LV2", "loads", ok, f"the new region has gain, envelope and {fade}")
 
 
-def _kept(folder: Path) -> bool:
+def _exports(song: _Song) -> Iterator[Check]:
+    for kind in KINDS:
+        for column, name in (("mono", "1"), ("stereo", "both")):
+            track = song.track(f"{kind}_{'1' if name == '1' else 'a'}")
+            wanted = _mixed(kind, at.expected(song.sound(track), track.seed))
+            before = song.bench.chunks()
+            wet, said = _exported(song, f"{kind}_{name}", wanted if name == "1" else 2 * wanted)
+            new = song.bench.chunks() > before
+            yield Check(NAME, kind, "offline flag", wet and new, f"{name}: {said}", "export")
+            yield Check(NAME, kind, column, wet, f"{name}: {said}")
+
+
+def _kept(folder: Path, track: str) -> bool:
     """Whether the new region has all of the old one's, and its place."""
-    old, new = (_region(folder / f"{name}.ardour") for name in ("before", "after"))
+    old = _region(folder / "before.ardour", f"old {track}")
+    new = _region(folder / "after.ardour", f"new {track}")
     shapes = ("FadeIn", "FadeOut", "InverseFadeIn", "InverseFadeOut", "Envelope")
     same = ("length", "scale-amplitude", "envelope-active", "fade-in-active", "fade-out-active",
             "muted", "opaque", "position-locked", "locked")  # fmt: skip
-    return (
-        new.get("name") == "replaced"
-        and all(old.get(name) == new.get(name) for name in same)
-        and all(_points(old, name) == _points(new, name) for name in shapes)
+    return all(old.get(name) == new.get(name) for name in same) and all(
+        _points(old, name) == _points(new, name) for name in shapes
     )
 
 
-def _region(session: Path) -> ElementTree.Element:
+def _region(session: Path, name: str) -> ElementTree.Element:
+    """Of this name, on a track."""
     playlists = ElementTree.parse(session).getroot().find("Playlists")
     assert playlists is not None
-    return next(playlists.iter("Region"))
+    [found] = [one for one in playlists.iter("Region") if one.get("name") == name]
+    return found
 
 
 def _points(region: ElementTree.Element, name: str) -> str | None:
     return region.findtext(f"{name}/AutomationList/events")
 
 
-def _exported(
-    bench: Bench, session: Session, wanted: Samples, panned: bool = False
-) -> tuple[bool, str]:
-    """Whether a freewheeling export of the song wrote this, and how it did.
-
-    Args:
-        panned: from mono, by Ardour's pan law
-    """
+def _exported(song: _Song, name: str, wanted: Samples) -> tuple[bool, str]:
+    """Whether a freewheeling export of these tracks wrote this, and how it did."""
+    panned = name == "LV2_1"
     said = ""
     for number in range(1, TRIES + 1):
-        out = bench.out()
+        out = song.bench.out()
         try:
-            bench.run(["ardour7-export", "-b", "float", "-o", out, session.folder, "song"])
+            song.bench.run(["ardour7-export", "-b", "float", "-o", out, song.session.folder, name])
         except subprocess.TimeoutExpired:
             said = "export: no end"
             continue
@@ -193,17 +253,6 @@ def _exported(
 
 def _differs(y: Samples, wanted: Samples) -> float:
     return float(np.abs(y - wanted).max() / np.abs(wanted).max())
-
-
-def _bounced(bench: Bench, session: Session, x: Samples, mode: str) -> tuple[Samples, float]:
-    """What a bounce of the track made, and how many chunks failed."""
-    said = lua(bench, "ardour_bounce.lua", SESSION=session.folder, FRAMES=x.shape[1], MODE=mode)
-    files = [at.read(Path(path)) for path in words(said, "FILE")]
-    if not files or not words(said, "FAILED"):
-        print(said, file=sys.stderr)
-        return np.zeros((0, 0), np.float32), -1
-    length = int(words(said, "LENGTH")[0])
-    return np.concatenate(files)[:, :length], float(words(said, "FAILED")[0])
 
 
 def _of_track(kind: str, x: Samples) -> Samples:

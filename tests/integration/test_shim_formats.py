@@ -132,10 +132,28 @@ def test_the_song_is_where_the_host_says(kind, rate, frame, tmp_path):
     )
     assert done.seen["chunks_dry"] == frame + 1500  # at the block that begins with sample 2500
     stopped = host(kind).render(
-        sound, tmp_path, f"song=0:{frame}", "song=2000:-1", rate=rate, blocks=blocks,
+        sound, tmp_path, f"song=0:{frame}", "song=2000", rate=rate, blocks=blocks,
         profile="live",
     )  # fmt: skip
     assert stopped.seen["chunks_dry"] == 0
+
+
+@pytest.mark.parametrize("kind", ["vst3", "lv2"])
+@pytest.mark.parametrize(
+    ("name", "block", "off"),
+    [("Ardour", 500, 4800), ("Ardour", 4096, 4800), ("Ardour", 8192, 0), ("Another", 500, 0),
+     ("Another", 8192, 0)],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 1, 4300, 4800, 77_777])
+def test_in_ardour_the_place_is_that_of_the_input(kind, name, block, off, place, tmp_path):
+    """Ardour, and nobody else, says the output's, but for a bounce; before zero LV2 says less."""
+    sound = noise(1, 2 * block)
+    done = host(kind).render(
+        sound, tmp_path, f"song=0:{place - off}", host=name, blocks=block, profile="live"
+    )
+    assert done.seen["chunks_dry"] == place + block
+    stands = host(kind).render(sound, tmp_path, host=name, blocks=block, profile="live")
+    assert stands.seen["chunks_dry"] == 0
 
 
 @pytest.mark.parametrize("to", shim.FORMATS)

@@ -28,7 +28,7 @@ struct Block {
 };
 
 struct Setup {
-    std::string profile = "bridge";
+    std::string profile = "bridge", host;  // its name, if it tells one
     int num_channels = 2;
     double rate = 48000;
     int64_t max_block = 512;

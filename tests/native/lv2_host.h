@@ -22,7 +22,8 @@ class Lv2Host final : public Host {
             if (setup.profile == variant.profile.id && setup.num_channels == variant.num_channels)
                 descriptor_ = list(i);
         }
-        const lv2::Feature* features[] = {&map_feature_, nullptr};
+        const lv2::Feature* features[] = {&map_feature_, is_ardour() ? &midi_names_ : nullptr,
+                                          nullptr};
         NEED(descriptor_);
         plugin_ = descriptor_->instantiate(descriptor_, setup.rate, "", features);
         NEED(plugin_);
@@ -40,6 +41,8 @@ class Lv2Host final : public Host {
 
     void start() override {
         NEED(latency_ > 0);  // told already as the port was connected
+        const lv2::Urid key = number(lv2::kBlockLengthUri), type = number(lv2::kIntUri);
+        NEED(set_option(key, type, setup_.max_block) == lv2::kOptionsSuccess);
         descriptor_->activate(plugin_);
     }
 
@@ -107,6 +110,8 @@ class Lv2Host final : public Host {
         start();
         process_strange_sequences();
         stop();
+        NEED(set_option(number("stranger"), number(lv2::kIntUri), 1) == lv2::kBadKey);
+        NEED(set_option(number(lv2::kBlockLengthUri), number("stranger"), 1) == lv2::kBadValue);
         NEED(!load(std::string()));
         string_type_shift_ = 1;
         NEED(!load("{}"));
@@ -149,6 +154,17 @@ class Lv2Host final : public Host {
         return static_cast<const lv2::StateInterface*>(found);
     }
 
+    bool is_ardour() const { return setup_.host == "Ardour"; }
+
+    uint32_t set_option(lv2::Urid key, lv2::Urid type, int64_t number) {
+        const void* const found = descriptor_->extension_data(lv2::kOptionsUri);
+        NEED(found);
+        const auto* const options = static_cast<const lv2::OptionsInterface*>(found);
+        const int32_t value = static_cast<int32_t>(number);
+        const lv2::Option list[] = {{0, 0, key, sizeof value, type, &value}, {}};
+        return options->set(plugin_, list);
+    }
+
     void connect(uint32_t port, void* data) { descriptor_->connect_port(plugin_, port, data); }
 
     // One time:Position at the beginning of the block, as hosts send it.
@@ -157,7 +173,8 @@ class Lv2Host final : public Host {
         position_.frame.property = {number(lv2::kFrameUri), 0, {8, number(lv2::kLongUri)}};
         position_.frame.value = song.sample;
         position_.speed.property = {number(lv2::kSpeedUri), 0, {4, number(lv2::kFloatUri)}};
-        position_.speed.value = song.plays ? 1.0f : 0.0f;
+        const bool is_hidden = is_ardour() && song.sample < 0;  // that is how Ardour says it
+        position_.speed.value = song.plays && !is_hidden ? 1.0f : 0.0f;
         position_.object = {0, number(lv2::kPositionUri)};
         position_.event = {0, {sizeof position_ - offsetof(Position, object),
                                number(lv2::kObjectUri)}};
@@ -211,6 +228,7 @@ class Lv2Host final : public Host {
     std::map<std::string, lv2::Urid> urids_;
     lv2::Map map_ = {this, map_uri};
     lv2::Feature map_feature_ = {lv2::kMapUri, &map_};
+    lv2::Feature midi_names_ = {"http://ardour.org/lv2/midnam#update", nullptr};
     const lv2::Descriptor* descriptor_ = nullptr;
     lv2::Handle plugin_ = nullptr;
     float controls_[audiosr::kNumParameters] = {}, latency_ = 0, freewheel_ = 0;

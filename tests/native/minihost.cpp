@@ -11,7 +11,9 @@
 //     profile=bridge|live  channels=1|2  rate=  blocks=512,1,…  offline=0|1  pace=0|1
 //     set=ID:PLAIN          before the first block; any number of times
 //     at=SAMPLE:ID:PLAIN    at this sample of the input
-//     song=SAMPLE:FRAME     from this sample on the song plays from this frame; FRAME -1: it stops
+//     song=SAMPLE:FRAME     from this sample on the song plays from this frame
+//     song=SAMPLE           from this sample on it stands
+//     host=NAME             as this one: "Ardour" is told apart
 //     state_in=  state_out=  in=  out=  times=
 //     unload=0              leaves the library loaded: unloading loses the 72 kB that the C++
 //                           library inside it keeps for exceptions, and valgrind tells
@@ -91,10 +93,11 @@ std::unique_ptr<Host> make_host(void* library, const std::string& format, const 
 // Where the song is at a sample, by the last that was said of it.
 Song song_at(const std::vector<std::vector<double>>& script, int64_t sample) {
     Song song;
-    for (const auto& line : script)
-        if (line[0] <= static_cast<double>(sample))
-            song = {line[1] >= 0, static_cast<int64_t>(line[1]) + sample -
-                                      static_cast<int64_t>(line[0])};
+    for (const auto& line : script) {
+        if (line[0] > static_cast<double>(sample)) continue;
+        song = {};
+        if (line.size() > 1) song = {true, static_cast<int64_t>(line[1] - line[0]) + sample};
+    }
     return song;
 }
 
@@ -231,6 +234,7 @@ int main(int count, char** arguments) {
     }
     Setup setup;
     setup.profile = option(options, "profile", "bridge");
+    setup.host = option(options, "host", "");
     setup.num_channels = std::atoi(option(options, "channels", "2").c_str());
     setup.rate = std::atof(option(options, "rate", "48000").c_str());
     setup.offline = option(options, "offline", "0") == "1";

@@ -86,6 +86,20 @@ struct Queues final : Uncounted<vst3::ParameterChanges> {
     }
 };
 
+struct Application final : Uncounted<vst3::HostApplication> {
+    std::string name;
+
+    vst3::Result queryInterface(const char* id, void** object) override {
+        *object = vst3::kHostId.is(id) ? this : nullptr;
+        return *object ? vst3::kOk : vst3::kNoInterface;
+    }
+    vst3::Result getName(char16_t* to) override {
+        std::copy(name.c_str(), name.c_str() + name.size() + 1, to);
+        return vst3::kOk;
+    }
+    vst3::Result createInstance(char*, char*, void**) override { return vst3::kNotImplemented; }
+};
+
 class Vst3Host final : public Host {
   public:
     Vst3Host(void* library, const Setup& setup) : Host(setup), library_(library) {
@@ -96,7 +110,10 @@ class Vst3Host final : public Host {
         component_->queryInterface(vst3::kProcessorId.bytes, reinterpret_cast<void**>(&processor_));
         component_->queryInterface(vst3::kControllerId.bytes,
                                    reinterpret_cast<void**>(&controller_));
-        NEED(processor_ && controller_ && component_->initialize(nullptr) == vst3::kOk);
+        NEED(processor_ && controller_);
+        application_.name = setup.host;
+        vst3::Unknown* const told = setup.host.empty() ? nullptr : &application_;
+        NEED(component_->initialize(told) == vst3::kOk);
         told_.resize(audiosr::kNumParameters, 0);
         uint64_t layout = setup.num_channels == 1 ? vst3::kMono : vst3::kStereo;
         NEED(processor_->setBusArrangements(&layout, 1, &layout, 1) == vst3::kOk);
@@ -319,6 +336,7 @@ class Vst3Host final : public Host {
     }
 
     void* library_;
+    Application application_;
     vst3::Factory* factory_ = nullptr;
     vst3::Component* component_ = nullptr;
     vst3::Processor* processor_ = nullptr;

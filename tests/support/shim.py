@@ -112,7 +112,7 @@ class MiniHost:
         """Through the plugin: as long as the sound, and late by the latency.
 
         Args:
-            lines: `set=ID:PLAIN`, `at=SAMPLE:ID:PLAIN`, `song=SAMPLE:FRAME`
+            lines: `set=ID:PLAIN`, `at=SAMPLE:ID:PLAIN`, `song=SAMPLE:FRAME`, `song=SAMPLE`
             options: profile, rate, blocks ("512,1,77"), offline (0, 1), pace (0, 1), ...
         """
         there, back = folder / "in.f32", folder / "out.f32"

@@ -13,19 +13,22 @@ namespace audiosr {
 
 class Bell {
   public:
-    Bell() {
+    Bell() { renew(); }
+    // Nothing is destroyed: in a forked process that would wait for a waiter who did not come along.
+    ~Bell() = default;
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+
+    // As new, whatever it was in the middle of when the host forked.
+    void renew() {
+        listeners_ = 0;
+        mutex_ = PTHREAD_MUTEX_INITIALIZER;
         pthread_condattr_t attributes;
         ::pthread_condattr_init(&attributes);
         ::pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
         ::pthread_cond_init(&rung_, &attributes);
         ::pthread_condattr_destroy(&attributes);
     }
-    ~Bell() {
-        ::pthread_cond_destroy(&rung_);
-        ::pthread_mutex_destroy(&mutex_);
-    }
-    Bell(const Bell&) = delete;
-    Bell& operator=(const Bell&) = delete;
 
     // After what was waited for has been published. The exchange with `wait` is a read and a write
     // on both sides, so one of the two sees the other.
@@ -54,7 +57,7 @@ class Bell {
     }
 
   private:
-    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t mutex_;
     pthread_cond_t rung_;
     std::atomic<int> listeners_{0};
 };

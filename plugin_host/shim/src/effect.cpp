@@ -161,6 +161,11 @@ bool Effect::activate(double sample_rate, int num_channels) {
 void Effect::deactivate() {
     Inside& my = *inside_;
     my.active = false;
+    if (my.renderer && my.renderer->is_forked()) {  // what the other threads held nobody releases
+        my.processing = false;
+        my.to_renderer.renew();
+        my.to_audio.renew();
+    }
     while (my.processing) {
         my.to_audio.ring();
         ::sched_yield();
@@ -265,6 +270,7 @@ void Effect::Inside::turn_gains(bool at_once) {
 template <typename Condition>
 bool Effect::Inside::wait(Condition there) {
     if (there()) return true;
+    if (renderer->is_dead()) return false;
     const int64_t began = now_ns();
     to_renderer.ring();
     while (!there() && active && !renderer->is_dead())

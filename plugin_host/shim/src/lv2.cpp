@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "ardour.h"
 #include "front.h"
 #include "lv2_abi.h"
 #include "lv2_ports.h"
@@ -11,14 +12,24 @@
 namespace audiosr::lv2 {
 namespace {
 
+const Feature* find(const Feature* const* features, const char* uri) {
+    for (; features && *features; ++features)
+        if (std::strcmp((*features)->uri, uri) == 0) return *features;
+    return nullptr;
+}
+
 class Instance {
   public:
-    Instance(const Variant& variant, double rate, const Map* map)
+    Instance(const Variant& variant, double rate, const Feature* const* features)
         : effect_(variant.profile), num_channels_(variant.num_channels), rate_(rate) {
-        if (!map) return;  // then there is neither transport nor state
+        ardour_.set_host(find(features, Ardour::kLv2Feature));
+        const Feature* const found = find(features, kMapUri);
+        if (!found) return;  // then there is neither transport nor state
+        const Map* const map = static_cast<const Map*>(found->data);
         time_urids_ = TimeUrids(*map);
         state_key_ = map->map(map->context, kStateKey);
         string_type_ = map->map(map->context, kStringUri);
+        block_length_key_ = map->map(map->context, kBlockLengthUri);
     }
 
     // [audio] Hosts read the latency before they run anything.
@@ -64,10 +75,28 @@ class Instance {
             at = std::clamp(at, offset, size);
             run_part(offset, at - offset);
             offset = at;
-            transport_ = told;
+            transport_ = ardour_.place_of_input(told, effect_.latency(rate_));
         }
         run_part(offset, size - offset);
         tell_outputs();
+    }
+
+    // [main]
+    uint32_t set(const Option* options) {
+        uint32_t status = kOptionsSuccess;
+        for (; options->key; ++options) {
+            int32_t length = 0;
+            if (options->key != block_length_key_) {
+                status |= kBadKey;
+            } else if (options->type != time_urids_.int_number ||
+                       options->size != sizeof length || !options->value) {
+                status |= kBadValue;
+            } else {
+                std::memcpy(&length, options->value, sizeof length);
+                ardour_.announce_blocks(length);
+            }
+        }
+        return status;
     }
 
     // [main]
@@ -130,8 +159,9 @@ class Instance {
     const double rate_;
     bool is_active_ = false;
     Transport transport_;  // at the next sample
+    Ardour ardour_;
     TimeUrids time_urids_;
-    Urid state_key_ = 0, string_type_ = 0;
+    Urid state_key_ = 0, string_type_ = 0, block_length_key_ = 0;
     float *controls_[kNumParameters] = {}, *latency_ = nullptr;
     const float* freewheel_ = nullptr;
     const void* time_ = nullptr;
@@ -140,20 +170,13 @@ class Instance {
 
 Instance& self(Handle handle) { return *static_cast<Instance*>(handle); }
 
-const Map* find_map(const Feature* const* features) {
-    for (; features && *features; ++features)
-        if (std::strcmp((*features)->uri, kMapUri) == 0)
-            return static_cast<const Map*>((*features)->data);
-    return nullptr;
-}
-
 Handle instantiate(const Descriptor* descriptor, double rate, const char*,
                    const Feature* const* features) {
     if (!(rate >= kMinRate) || !(rate <= kMaxRate)) return nullptr;
     for (const Variant& variant : kVariants)
         if (std::strcmp(descriptor->uri, variant.lv2_uri) == 0)
-            return guarded<Handle>(
-                nullptr, [&] { return new Instance(variant, rate, find_map(features)); });
+            return guarded<Handle>(nullptr,
+                                   [&] { return new Instance(variant, rate, features); });
     return nullptr;
 }
 
@@ -172,10 +195,15 @@ StateStatus restore(Handle handle, Retrieve retrieve, void* context, uint32_t,
     return guarded(kUnknownError, [&] { return self(handle).restore(retrieve, context); });
 }
 
+uint32_t get_options(Handle, Option*) { return kBadKey; }  // hosts tell them, none is ours
+uint32_t set_options(Handle handle, const Option* options) { return self(handle).set(options); }
+
 constexpr StateInterface kState = {save, restore};
+constexpr OptionsInterface kOptions = {get_options, set_options};
 
 const void* extension_data(const char* uri) {
-    return std::strcmp(uri, kStateUri) == 0 ? &kState : nullptr;
+    if (std::strcmp(uri, kStateUri) == 0) return &kState;
+    return std::strcmp(uri, kOptionsUri) == 0 ? &kOptions : nullptr;
 }
 
 constexpr Descriptor described(const Variant& variant) {

@@ -36,6 +36,25 @@ struct Map {
     Urid (*map)(void* context, const char* uri);
 };
 
+// Options: the last of a list has no key.
+
+constexpr char kOptionsUri[] = "http://lv2plug.in/ns/ext/options#interface",
+               kBlockLengthUri[] = "http://lv2plug.in/ns/ext/buf-size#nominalBlockLength";
+enum OptionsStatus : uint32_t { kOptionsSuccess = 0, kBadKey = 1 << 2, kBadValue = 1 << 3 };
+
+struct Option {
+    uint32_t context, subject;
+    Urid key;
+    uint32_t size;
+    Urid type;
+    const void* value;
+};
+
+struct OptionsInterface {
+    uint32_t (*get)(Handle, Option* options);
+    uint32_t (*set)(Handle, const Option* options);
+};
+
 // Atoms: a header and so many bytes, each followed by as many as fill up eight.
 
 struct Atom {

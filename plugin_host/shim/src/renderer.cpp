@@ -49,6 +49,7 @@ Renderer::Renderer(const RendererPlace& place)
 }
 
 Renderer::~Renderer() {
+    if (is_forked()) return;
     stop_ = true;
     place_.to_renderer.ring();
     if (is_running_) ::pthread_join(thread_, nullptr);

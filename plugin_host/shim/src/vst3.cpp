@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "ardour.h"
 #include "front.h"
 #include "state.h"
 #include "vst3_abi.h"
@@ -33,6 +34,17 @@ void narrow(char (&to)[128], const char16_t* from) {
     int i = 0;
     for (; from[i] && i < 127; ++i) to[i] = from[i] < 128 ? static_cast<char>(from[i]) : '?';
     to[i] = 0;
+}
+
+bool is_named(Unknown* host, const char* wanted) {
+    void* found = nullptr;
+    if (!host || host->queryInterface(kHostId.bytes, &found) != kOk || !found) return false;
+    auto* const application = static_cast<HostApplication*>(found);
+    String128 wide = {};
+    char name[128] = "";
+    if (application->getName(wide) == kOk) narrow(name, wide);
+    application->release();
+    return std::strcmp(name, wanted) == 0;
 }
 
 // The changes of one block, each parameter's in order of time.
@@ -109,7 +121,11 @@ class Plugin final : public Component,
 
     // Component [main]
 
-    Result initialize(Unknown*) override { return kOk; }
+    Result initialize(Unknown* host) override {
+        ardour_.set_host(is_named(host, Ardour::kName));
+        return kOk;
+    }
+
     Result terminate() override { return setActive(0); }
     Result getControllerClassId(char*) override { return kNotImplemented; }  // it is this object
     Result setIoMode(int32_t) override { return kNotImplemented; }
@@ -202,6 +218,7 @@ class Plugin final : public Component,
         rate_ = setup.sample_rate;
         is_offline_ = setup.process_mode == kOffline;
         effect_.set_offline(is_offline_);
+        ardour_.announce_blocks(setup.max_samples);
         return kOk;
     }
 
@@ -307,9 +324,10 @@ class Plugin final : public Component,
             if (to.samples[c]) std::fill_n(to.samples[c] + offset, size, 0.0f);
     }
 
-    static Transport transport_at(const ProcessContext* context, int32_t offset) {
+    Transport transport_at(const ProcessContext* context, int32_t offset) const {
         if (!context || !(context->state & kPlaying)) return {};
-        return {true, context->project_samples + offset};
+        return ardour_.place_of_input({true, context->project_samples + offset},
+                                      effect_.latency(rate_));
     }
 
     void tell_outputs(ParameterChanges& changes) {
@@ -323,6 +341,7 @@ class Plugin final : public Component,
     std::atomic<uint32_t> num_references_{1};
     Effect effect_;
     Outputs outputs_;
+    Ardour ardour_;
     int num_channels_ = 2;
     double rate_ = 48000;
     bool is_active_ = false, is_offline_ = false;

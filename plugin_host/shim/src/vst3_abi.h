@@ -30,6 +30,7 @@ constexpr Uid kFactory2Id{0x0007B650, 0xF24B4C0B, 0xA464EDB9, 0xF00B2ABB};
 constexpr Uid kComponentId{0xE831FF31, 0xF2D54301, 0x928EBBEE, 0x25697802};
 constexpr Uid kProcessorId{0x42043F99, 0xB7DA453C, 0xA569E79D, 0x9AAEC33D};
 constexpr Uid kControllerId{0xDCD7BBE3, 0x7742448D, 0xA874AACC, 0x979C759E};
+constexpr Uid kHostId{0x58E595CC, 0xDB2D4969, 0x8B6AAF8C, 0x36A664E5};
 constexpr Uid kContextRequirementsId{0x2A654303, 0xEF764E3D, 0x95B5FE83, 0x730EF6D0};
 
 struct Unknown {
@@ -44,6 +45,11 @@ struct Unknown {
 struct PluginBase : Unknown {
     virtual Result initialize(Unknown* host) = 0;
     virtual Result terminate() = 0;
+};
+
+struct HostApplication : Unknown {
+    virtual Result getName(char16_t* name) = 0;  // to a String128
+    virtual Result createInstance(char* class_id, char* interface_id, void** object) = 0;
 };
 
 struct Stream : Unknown {

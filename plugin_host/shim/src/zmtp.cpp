@@ -3,9 +3,11 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 namespace audiosr {
 namespace {
@@ -24,6 +26,8 @@ constexpr size_t kMajorAt = 10, kMechanismAt = 12;
 constexpr char kReadyText[] = "\5READY\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0";
 constexpr std::string_view kReady(kReadyText, sizeof kReadyText);  // its zero ends the length
 constexpr std::string_view kReadyName("\5READY"), kPing("\4PING"), kPong("\4PONG");
+constexpr size_t kMostUnsent = 4 << 20;  // to a peer that asks and does not listen
+constexpr int kMostCommands = 256;  // with no message between them: nobody has so much to say
 constexpr size_t kTtlBytes = 2;  // of a PING, before what the PONG repeats
 
 bool begins_with(std::string_view text, std::string_view beginning) {
@@ -58,6 +62,8 @@ bool Zmtp::connect(const std::string& path, int64_t deadline_ms, const std::atom
     }
     std::memcpy(address.sun_path, path.data(), path.size());
     socket_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (socket_ && socket() <= STDERR_FILENO)  // closed in this host, but written to
+        socket_ = Descriptor(fcntl(socket(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
     if (!socket_) {
         return false;
     }
@@ -162,11 +168,14 @@ void Zmtp::flush_until(int64_t deadline_ms) {
 }
 
 bool Zmtp::receive(Frames& message) {
-    while (take_frame()) {
+    for (int num_commands = 0; take_frame();) {
         const bool is_command = head_[0] & kCommand, is_last = !(head_[0] & kMore);
         num_head_ = 0;
         if (is_command) {
             on_command();
+            if (++num_commands > kMostCommands) {
+                close();
+            }
             continue;
         }
         frames_.push_back(std::move(body_));
@@ -183,7 +192,8 @@ bool Zmtp::receive(Frames& message) {
 }
 
 void Zmtp::on_command() {
-    if (begins_with(body_, kPing) && body_.size() >= kPing.size() + kTtlBytes) {
+    const bool is_heard = unsent() < kMostUnsent;
+    if (is_heard && begins_with(body_, kPing) && body_.size() >= kPing.size() + kTtlBytes) {
         std::string answer(kPong);
         answer.append(body_, kPing.size() + kTtlBytes);
         put(kCommand, answer);

@@ -120,8 +120,9 @@ void write_plugin(const Variant& variant, const Version& version, bool has_time)
                 "\tdoap:license <http://opensource.org/licenses/MIT> ;\n"
                 "\tlv2:project <urn:audiosr-bridge> ;\n\trdfs:comment \"%s\" ;\n"
                 "\tlv2:minorVersion %d ;\n\tlv2:microVersion %d ;\n"
-                "\tlv2:optionalFeature lv2:hardRTCapable , urid:map ;\n"
-                "\tlv2:extensionData state:interface ;",
+                "\tlv2:optionalFeature lv2:hardRTCapable , urid:map , opts:options ;\n"
+                "\topts:supportedOption bufsz:nominalBlockLength ;\n"
+                "\tlv2:extensionData state:interface , opts:interface ;",
                 variant.lv2_uri, variant.name, kAbout,
                 version.major * 100 + version.minor, version.micro);
     for (uint32_t id = 0; id < kNumParameters; ++id) write_control(parameter(id));
@@ -136,9 +137,11 @@ void write_plugin(const Variant& variant, const Version& version, bool has_time)
 
 void write_plugins(bool has_time) {
     std::printf("@prefix atom: <http://lv2plug.in/ns/ext/atom#> .\n"
+                "@prefix bufsz: <http://lv2plug.in/ns/ext/buf-size#> .\n"
                 "@prefix doap: <http://usefulinc.com/ns/doap#> .\n"
                 "@prefix foaf: <http://xmlns.com/foaf/0.1/> .\n"
                 "@prefix lv2: <http://lv2plug.in/ns/lv2core#> .\n"
+                "@prefix opts: <http://lv2plug.in/ns/ext/options#> .\n"
                 "@prefix pprops: <http://lv2plug.in/ns/ext/port-props#> .\n"
                 "@prefix rdf: <http://www.w3.org/1999/02/22-rdf-syntax-ns#> .\n"
                 "@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .\n"
