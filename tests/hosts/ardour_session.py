@@ -157,7 +157,7 @@ def _put(session: Path, tracks: Sequence[Track]) -> bool:
     ]
     if not all(len(port.findall("Connection")) >= len(tracks) for port in ports):
         return False
-    playlists = {one.get("name", "").rpartition(".")[0]: one for one in _all(root, "Playlists")}
+    playlists = {one.get("name"): one for one in _all(root, "Playlists")}
     audio = next((session.parent / "interchange").iterdir()) / "audiofiles"
     ends = []
     for sound in {track.sound: None for track in tracks}:
