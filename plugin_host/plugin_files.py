@@ -18,8 +18,6 @@ import json
 import os
 import secrets
 import shutil
-import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -42,6 +40,7 @@ from bridge.runtime_dir import (
 )
 from plugin_host.errors import PluginError, in_our_words
 from plugin_host.host_presets import HostPreset, host_preset, lv2_presets, vst3_preset
+from plugin_host.own_command import own_command
 from plugin_host.shim import CLAP, LV2, VST3, bundles
 
 CONFIG, LOG, RENDERS = "plugin.json", "plugin.log", "plugin"
@@ -53,7 +52,6 @@ STAGE = ".audiosr-bridge"  # beside what is replaced
 MAX_CONFIG_BYTES, MAX_LOG_BYTES = 1 << 20, 2 << 20
 LOG_LINES = 5
 LOCK_SECONDS = 10.0
-OF_THE_HOST = ("LD_LIBRARY_PATH", "PYTHONPATH")  # which the plugin hands to nobody
 
 
 @dataclass(frozen=True)
@@ -185,15 +183,8 @@ def status() -> Status:
 
 
 def start_command() -> list[str]:
-    """What starts the daemon of this very installation, in whatever environment a host has."""
-    environment = {name: os.environ[name] for name in OF_THE_HOST if os.environ.get(name)}
-    place = str(Path(__file__).parents[1])
-    others = environment.get("PYTHONPATH", "").split(os.pathsep)
-    if place not in (*sysconfig.get_paths().values(), *others):
-        environment["PYTHONPATH"] = os.pathsep.join([place, *filter(None, others)])
-    given = [f"{name}={value}" for name, value in environment.items()]
-    python = [sys.executable, "-P", "-m", "plugin_host.cli", "daemon", "start"]
-    return ["/usr/bin/env", *given, *python] if given else python
+    """What starts the daemon."""
+    return own_command("daemon", "start")
 
 
 def digest(path: Path) -> str:

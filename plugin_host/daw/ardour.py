@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from audiosr_core.errors import FileError
-from plugin_host.daw.files import Daw, data, own_command
+from plugin_host.daw.files import Daw, data
+from plugin_host.own_command import own_command
 
 ACTIONS = ("audiosr-extend.lua", "audiosr-render.lua")
 LIBRARY = ("actions.lua", "regions.lua")

@@ -15,8 +15,6 @@ import hashlib
 import importlib
 import json
 import os
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -70,15 +68,6 @@ def daw(name: str) -> Daw:
 def data(folder: str, name: str) -> bytes:
     """A file that is shipped beside this module."""
     return (resources.files("plugin_host.daw") / folder / name).read_bytes()
-
-
-def own_command() -> list[str]:
-    """What runs `audiosr-bridge` of this very installation, from inside another program."""
-    python = [sys.executable, "-P", "-m", "plugin_host.cli"]
-    place = str(Path(__file__).parents[2])
-    if place in sysconfig.get_paths().values():
-        return python
-    return ["/usr/bin/env", f"PYTHONPATH={place}", *python]
 
 
 def install(name: str) -> Done:

@@ -194,7 +194,9 @@ def main() -> None:
     with place(core, given.nice) as at:
         print(f"load {' '.join(f'{one:.1f}' for one in os.getloadavg())}", flush=True)
         if given.what == "disturbed":
-            print("| what | dry | blocks | least ahead | seconds wet / dry / failed | steepest | state |")
+            print(
+                "| what | dry | blocks | least ahead | seconds wet / dry / failed | steepest | state |"
+            )
             print("| --- | --- | ---: | ---: | --- | ---: | --- |")
             for trouble in TROUBLES:
                 print(disturbed(at, trouble, given.cutoff or 6_000), flush=True)

@@ -1,0 +1,22 @@
+"""What runs `audiosr-bridge` of this very installation, from inside another program."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+OF_THE_HOST = ("LD_LIBRARY_PATH", "PYTHONPATH")  # which a host changes, and hands to nobody
+
+
+def own_command(*words: str) -> list[str]:
+    """It with these words, in whatever environment a host has."""
+    environment = {name: os.environ[name] for name in OF_THE_HOST if os.environ.get(name)}
+    place = str(Path(__file__).parents[1])
+    others = environment.get("PYTHONPATH", "").split(os.pathsep)
+    if place not in (*sysconfig.get_paths().values(), *others):
+        environment["PYTHONPATH"] = os.pathsep.join([place, *filter(None, others)])
+    given = [f"{name}={value}" for name, value in environment.items()]
+    python = [sys.executable, "-P", "-m", "plugin_host.cli", *words]
+    return ["/usr/bin/env", *given, *python] if given else python
