@@ -5,9 +5,10 @@
     python -m tests.bench.live_plugin disturbed                   what stops it, and how it comes back
 
 A host that plays by the clock (tests/native/live_host.cpp, an ordinary thread), the plugin, a real
-daemon and its worker with `lite`, stereo, all on one core. `--nice -5` starts the host, the daemon
-and so the worker with that priority. *Ahead* is by how much the generated band is there before it is
-needed; below zero the block is late and dry.
+daemon and its worker with `lite`, stereo, all on one core. `--first` has them all go before others
+(SCHED_RR): on a machine that others work on, as if the core were free.
+*Ahead* is by how much the generated band is there before it is needed; below zero the block is late
+and dry. *Others* is what everybody else took of the core.
 """
 
 from __future__ import annotations
@@ -44,10 +45,20 @@ HEAD = (
 class Place:
     """A daemon of our own on one core, its model loaded."""
 
-    def __init__(self, folder: Path, prefix: list[str]) -> None:
-        self.folder, self.prefix = folder, prefix
+    def __init__(self, folder: Path, core: int, first: bool) -> None:
+        self.folder, self.first = folder, first
+        self.prefix = ["taskset", "-c", str(core)]
         self.daemon = RunningDaemon(folder, engine=None)
-        self.daemon.start(prefix)
+        self.daemon.start(self.prefix)
+
+    def go_first(self) -> None:
+        """Host, daemon and worker before all others, if that is wanted."""
+        if not self.first:
+            return
+        for process in psutil.Process().children(recursive=True):
+            for thread in process.threads():
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setscheduler(thread.id, os.SCHED_RR, os.sched_param(5))
 
     def used(self) -> dict[str, float]:
         """Seconds of processor of the daemon and of the worker that has jobs now."""
@@ -59,16 +70,14 @@ class Place:
         return used
 
     def worker(self) -> psutil.Process:
-        """The one that live jobs have."""
-        [found] = self.daemon.family()[1:]
-        return found
+        """The one that live jobs have: it was there first."""
+        return self.daemon.family()[1]
 
 
 @contextlib.contextmanager
-def place(core: int, nice: int) -> Iterator[Place]:
-    prefix = ["nice", "-n", str(nice)] if nice else []
+def place(core: int, first: bool) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="asb") as name:
-        one = Place(Path(name), ["taskset", "-c", str(core), *prefix])
+        one = Place(Path(name), core, first)
         try:
             warm(one.daemon)
             yield one
@@ -87,7 +96,7 @@ def measure(at: Place, core: int, rate: int, block: int, seconds: float, cutoff_
     before, core_before = at.used(), busy(core)
     played = play(
         at.daemon, x, at.folder, sample_rate=rate, block=block, seconds=seconds,
-        cutoff_hz=cutoff_hz, prefix=at.prefix,
+        cutoff_hz=cutoff_hz, prefix=at.prefix, meanwhile=at.go_first,
     )  # fmt: skip
     others = busy(core) - core_before
     used = {"host": played.seen["audio"], "renderer": played.seen["renderer"]}
@@ -150,20 +159,22 @@ def restarted(at: Place) -> None:
     """The daemon is killed, and another one started."""
     at.daemon.kill()
     at.daemon.start(at.prefix)
+    at.go_first()
 
 
 TROUBLES: tuple[Callable[[Place], None], ...] = (frozen, bounced, killed, restarted)
 
 
 def disturbed(at: Place, trouble: Callable[[Place], None], cutoff_hz: float) -> str:
-    """At five seconds of thirty."""
+    """At five seconds of fifteen."""
 
     def meanwhile() -> None:
+        at.go_first()
         timer.start()
 
     timer = threading.Timer(5, trouble, [at])
     played = play(
-        at.daemon, sound(2, 48_000, PERIOD_SECONDS), at.folder, seconds=30, cutoff_hz=cutoff_hz,
+        at.daemon, sound(2, 48_000, PERIOD_SECONDS), at.folder, seconds=15, cutoff_hz=cutoff_hz,
         prefix=at.prefix, meanwhile=meanwhile,
     )  # fmt: skip
     timer.join()
@@ -184,19 +195,17 @@ def main() -> None:
     parser.add_argument("what", choices=("table", "long", "disturbed"))
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--core", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--nice", type=int, default=0)
+    parser.add_argument("--first", action="store_true", help="before all others")
     parser.add_argument("--cutoff", type=float, default=0, help="Hz; 0 follows it")
     parser.add_argument("--rates", type=int, nargs="+", default=RATES)
     parser.add_argument("--blocks", type=int, nargs="+", default=BLOCKS)
     given = parser.parse_args()
     core = min(given.core, (os.cpu_count() or 1) - 1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with place(core, given.nice) as at:
+    with place(core, given.first) as at:
         print(f"load {' '.join(f'{one:.1f}' for one in os.getloadavg())}", flush=True)
         if given.what == "disturbed":
-            print(
-                "| what | dry | blocks | least ahead | seconds wet / dry / failed | steepest | state |"
-            )
+            print("| what | dry | blocks | least ahead | seconds wet / dry / failed | steepest | state |")
             print("| --- | --- | ---: | ---: | --- | ---: | --- |")
             for trouble in TROUBLES:
                 print(disturbed(at, trouble, given.cutoff or 6_000), flush=True)

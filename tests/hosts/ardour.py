@@ -1,11 +1,11 @@
 """Ardour 7 without its window: a session with the plugin is exported, bounced and played.
 
-Export says that it is offline, bounce never does. All three find one another's renders, so that
-whatever has to be rendered anew has a seed of its own. Freeze cannot be reached by Lua; it goes the way
-of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so that only our
-own action is tried with that. Ardour's export frees a broken buffer, with any plugin or none: it
-crashes in about one run of six, nearly always when the file is whole, and now and then the first
-sample of each 2048 is rubbish. So the file is judged, and a bad one gets another try.
+Export says that it is offline, bounce never does. Both, and playback, find one another's renders, so
+that whatever has to be rendered anew has a seed of its own. Freeze cannot be reached by Lua; it goes
+the way of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so that
+only our own action is tried with that. Ardour's export frees a broken buffer, with any plugin or
+none: it crashes in about one run of six, nearly always when the file is whole, and now and then the
+first sample of each 2048 is rubbish. So the file is judged, and a bad one gets another try.
 """
 
 from __future__ import annotations
