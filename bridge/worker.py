@@ -27,7 +27,6 @@ import contextlib
 import importlib
 import importlib.metadata
 import logging
-import math
 import os
 import signal
 import socket
@@ -73,6 +72,7 @@ if TYPE_CHECKING:
 
 BLOCK_SECONDS = 2  # of what is read at once; it changes no bit
 PROGRESS_SECONDS = 0.1  # between two of them
+WORKING_SECONDS = 0.5  # after so long in a chunk it says that it is at work
 PUBLISHED_SECONDS = 10.24  # of the pieces in which a result of reference mode is handed over
 PIECE_BYTES = 512 << 10  # of one `made`: the daemon signs one while the next is on its way
 MAX_NESTED = 4  # analyses that may wait for one another
@@ -224,7 +224,7 @@ class Job:
         self.seconds = 0.0  # spent on it
         self.notes: list[str] = []
         self.cutoff_hz = 0.0
-        self.told_at, self.told = -math.inf, -1.0  # the progress: monotonic seconds, fraction
+        self.told_at, self.told = time.monotonic(), 0.0  # the progress: fraction
         self.model_sha256 = ""
         self._pushed = self.origin
         self._done = 0  # where the next piece begins, in output samples
@@ -696,15 +696,19 @@ class Worker:
         def on_step() -> None:
             if self._inbox.is_cancelled(job.id):
                 raise CancelledError("the job was cancelled")
+            if time.monotonic() > job.told_at + WORKING_SECONDS:
+                self._say_progress(job)
 
         return on_step
 
     def _progress(self, job: Job, fraction: float) -> None:
-        now = time.monotonic()
-        if fraction <= job.told or now < job.told_at + PROGRESS_SECONDS:
-            return
-        job.told_at, job.told = now, fraction
-        self._pipe.send({"is": "progress", "job": job.id, "fraction": fraction})
+        if fraction > job.told and time.monotonic() >= job.told_at + PROGRESS_SECONDS:
+            job.told = fraction
+            self._say_progress(job)
+
+    def _say_progress(self, job: Job) -> None:
+        job.told_at = time.monotonic()
+        self._pipe.send({"is": "progress", "job": job.id, "fraction": job.told})
 
     def _report(self, job: Job) -> dict[str, Any]:
         return {

@@ -183,8 +183,8 @@ def status() -> Status:
 
 
 def start_command() -> list[str]:
-    """What starts the daemon."""
-    return own_command("daemon", "start")
+    """What starts the daemon of this very installation."""
+    return [*own_command(), "daemon", "start"]
 
 
 def digest(path: Path) -> str:

@@ -29,6 +29,7 @@ DEATHS = 2
 _OF_A_PARTIAL = ("start", "num_channels", "num_samples", "dtype", "parts", "chunk", "cached")
 LIVE_SECONDS = 0.2  # of the input of a live job, for one command: others wait, and a cancel does
 WAITING = 3  # commands the worker may have in all
+AT_WORK_SECONDS = 1.0  # who waits for a worker hears so often that it works
 
 
 class Dispatch:
@@ -41,6 +42,7 @@ class Dispatch:
         self._asked: deque[str] = deque()  # names of the unanswered commands' jobs, oldest first
         self._opened: dict[str, Job] = {}  # by the name that the worker knows a job under
         self._openings = 0
+        self._at_work_told = 0.0  # monotonic seconds
         self._state = "none"
         self._about: dict[str, Any] = {}
         self._idle_since = time.monotonic()
@@ -253,6 +255,7 @@ class Dispatch:
                 job.move(State.QUEUED)
 
     def _take(self, event: PipeMessage) -> None:
+        self._tell_at_work()
         kind = event["is"]
         if kind in ("started", "ready", "loading", "loaded"):
             told = {k: v for k, v in event.values.items() if k not in ("is", "job")}
@@ -263,7 +266,7 @@ class Dispatch:
         job = self._opened.get(event.get("job") or "")
         if kind == "progress":
             if job is not None and job.state is State.ANALYSING:
-                job.fraction = float(event["fraction"])  # of the whole, its share applied
+                job.fraction = max(job.fraction, float(event["fraction"]))  # its share applied
                 self._work.tell_progress(job, time.monotonic())
             return
         name = event["job"]
@@ -287,6 +290,16 @@ class Dispatch:
             except (BridgeError, LookupError, TypeError, ValueError) as error:
                 log.exception("an answer of the worker cannot be used")
                 self._work.fail(job, code_of(error), str(error))
+
+    def _tell_at_work(self) -> None:
+        """Whoever waits for this worker does not wait in vain, however long a chunk takes."""
+        now = time.monotonic()
+        if now < self._at_work_told + AT_WORK_SECONDS:
+            return
+        self._at_work_told = now
+        for job in self._work.jobs_of(self):
+            if now >= job.told + AT_WORK_SECONDS:
+                self._work.tell_progress(job, now)
 
     def _decided(self, job: Job, event: PipeMessage) -> None:
         job.decision, job.plan_values = event["decision"], event["plan"]

@@ -124,6 +124,12 @@ class Work(threading.Thread):
     def _worker_of(self, job: Job) -> Dispatch:
         return self._live if job.is_live else self._chunks
 
+    def jobs_of(self, worker: Dispatch) -> list[Job]:
+        """What it still has to do."""
+        return [
+            job for job in self.jobs.values() if not job.ended and self._worker_of(job) is worker
+        ]
+
     def _later(self, what: Callable[[], None]) -> None:
         self._asked.append(what)
         self.shared.wake_work()

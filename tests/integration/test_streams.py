@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -318,3 +319,23 @@ def test_a_live_stream_that_cannot_be_says_so(echoing):
         wire.submit("no", source="stream", live=True, settings={"model": "missing"})
         wire.audio("no", noise(5_000))
         assert wire.until("error")["code"] == "E_MODEL"
+
+
+# ---- long chunks
+
+
+def test_who_waits_hears_that_the_worker_works():
+    """In the midst of a chunk, too; and so does the one whose turn has not come."""
+    slow = {"BRIDGE_TEST_STEPS": "60", "BRIDGE_TEST_STEP_SECONDS": "0.1"}
+    with daemon(engine=engine("slow"), **slow) as running, contextlib.ExitStack() as stack:
+        connection = running.connection()
+        wires = {job: stack.enter_context(Wire(connection)) for job in ("runs", "waits")}
+        for job, wire in wires.items():
+            wire.submit(job, source="stream", sample_rate=RATE, num_channels=1, want="parts")
+            wire.audio(job, noise(2 * CHUNK, 1))
+        heard = dict.fromkeys(wires, 0)
+        while min(heard.values()) < 4:  # a change of state or two are told as well
+            for job, wire in wires.items():
+                wire.ask("ping")
+                assert wire.until("progress", "partial").type == "progress"
+                heard[job] += 1

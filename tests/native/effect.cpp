@@ -302,13 +302,18 @@ void failures() {
         CHECK(policy == kDry ? std::isnan(y[1][50000]) : y[1][50000] == 0);
 
         // Its plan does not fit into the latency.
-        fake::reset();
-        daemon.first_end = 6 * 48000;
-        Effect wide(kBridge);
-        wide.set(kFailure, policy);
-        prepare(wide, 2);
-        CHECK(same(play(wide, x, 1024), policy == kDry ? x : silence));
-        CHECK(wide.get(kState) == kUnsupported && wide.get(kChunksFailed) >= 1);
+        for (const bool is_far : {true, false}) {
+            fake::reset();
+            if (is_far)
+                daemon.first_end = 6 * 48000;
+            else
+                daemon.stride = 20 * 48000;  // more than the queue back to us holds
+            Effect wide(kBridge);
+            wide.set(kFailure, policy);
+            prepare(wide, 2);
+            CHECK(same(play(wide, x, 1024), policy == kDry ? x : silence));
+            CHECK(wide.get(kState) == kUnsupported && wide.get(kChunksFailed) >= 1);
+        }
 
         // It has not the model.
         fake::reset();

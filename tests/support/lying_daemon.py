@@ -74,10 +74,8 @@ class LyingDaemon(FakeDaemon):
         if not job["is_decided"]:
             job["is_decided"] = True
             self._decide(job)
-        while job["job"] in self.jobs and job["credit"] > 0:
-            place = job["k"] * STRIDE
-            if job["origin"] + job["sound"].shape[1] < place + FIRST_END:
-                return
+        place = job["k"] * STRIDE
+        if job["credit"] > 0 and job["origin"] + job["sound"].shape[1] >= place + FIRST_END:
             job["k"] += 1
             self._render(job, place)
 

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,12 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "plugin_host" / "shim" / "src"
 PROGRAMS = ROOT / "tests" / "native"
-FLAGS = ("-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
+FLAGS = (
+    "-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread",
+    '-DAUDIOSR_VERSION="0.0.0"',
+)  # fmt: skip
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SECONDS = 240  # to compile or to link
 
 
 def build(
@@ -32,23 +38,51 @@ def build(
         parts: file names in plugin_host/shim/src, without `.cpp`
         beside: likewise, of tests/native
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+    options = (*FLAGS, *(SANITIZE if sanitize else ()), *flags)
+    sources = [PROGRAMS / f"{name}.cpp" for name in (program, *beside)]
+    sources += [SOURCES / f"{part}.cpp" for part in parts]
+    objects = [_object(source, options) for source in sources]
+    names = [str(one) for one in objects]
+    digest = digest_of([], *options, *names)
+    return kept(program, digest, lambda to: _run(*options, *names, "-o", str(to), "-ldl"))
+
+
+def _object(source: Path, options: tuple[str, ...]) -> Path:
+    """A source, compiled: programs share most of theirs."""
+    headers = [*SOURCES.glob("*.h"), *PROGRAMS.glob("*.h")]
+    digest = digest_of([source, *headers], compiler(), *options)
+    command = (*options, f"-I{SOURCES}", "-c", str(source), "-o")
+    return kept(source.stem, digest, lambda to: _run(*command, str(to)))
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run([compiler(), *command], capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+
+
+@cache
+def compiler() -> str:
+    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if found is None:
         pytest.skip("no C++ compiler is here; install g++")
-    programs = [PROGRAMS / f"{name}.cpp" for name in (program, *beside)]
-    files = [*programs, *(SOURCES / f"{part}.cpp" for part in parts)]
-    options = [*FLAGS, *(SANITIZE if sanitize else ()), *flags]
-    digest = hashlib.sha256(" ".join([compiler, *options, *map(str, files)]).encode())
-    for path in sorted([*files, *SOURCES.glob("*.h"), *PROGRAMS.glob("*.h")]):
-        digest.update(path.read_bytes())
+    return found
+
+
+def digest_of(files: Iterable[Path], *words: str) -> str:
+    found = hashlib.sha256(repr(words).encode())
+    for path in sorted(files):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def kept(name: str, digest: str, make: Callable[[Path], object]) -> Path:
+    """What is made of this, made by the first process that wants it."""
     folder = Path(tempfile.gettempdir()) / f"audiosr-bridge-native-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    made = folder / f"{program}-{digest.hexdigest()[:32]}"
+    made = folder / f"{name}-{digest[:32]}"
     with FileLock(f"{made}.lock"):
         if not made.exists():
             new = made.with_suffix(".new")
-            command = [compiler, *options, f"-I{SOURCES}", *map(str, files), "-o", str(new), "-ldl"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-            assert done.returncode == 0, done.stderr
+            make(new)
             new.rename(made)
     return made

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from audiosr_core.audio import Samples
-from tests.support.native import PROGRAMS, ROOT, build
+from tests.support.native import PROGRAMS, ROOT, build, compiler, digest_of, kept
 
 SHIM = ROOT / "plugin_host" / "shim"
 STUB = PROGRAMS / "stub_effect.cpp"
@@ -35,32 +32,23 @@ def bundles(effect: Path | None = None) -> Path:
         effect: a source to put in the place of effect.cpp
     """
     cmake = shutil.which("cmake")
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if cmake is None or compiler is None:
-        pytest.skip("no cmake or no C++ compiler is here; install cmake and g++")
-    digest = hashlib.sha256(f"{compiler} {effect}".encode())
+    if cmake is None:
+        pytest.skip("no cmake is here; install cmake")
     files = [path for path in SHIM.rglob("*") if path.suffix in (".cpp", ".h", ".map", ".txt")]
-    version = ROOT / "audiosr_core" / "__init__.py"
-    for path in sorted([*files, version, *([effect] if effect else [])]):
-        digest.update(path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"audiosr-bridge-native-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    made = folder / f"bundles-{digest.hexdigest()[:32]}"
-    with FileLock(f"{made}.lock"):
-        if not made.exists():
-            with tempfile.TemporaryDirectory(dir=folder) as work:
-                _build(cmake, Path(work), effect)
-                (Path(work) / "bundles").rename(made)
-    return made
+    files += [ROOT / "audiosr_core" / "__init__.py", *([effect] if effect else [])]
+    digest = digest_of(files, compiler(), str(effect))
+    return kept("bundles", digest, lambda to: _build(cmake, to, effect))
 
 
-def _build(cmake: str, folder: Path, effect: Path | None) -> None:
-    configure = [cmake, "-S", str(SHIM), "-B", str(folder)]
-    if effect:
-        configure.append(f"-DAUDIOSR_EFFECT={effect}")
-    for command in (configure, [cmake, "--build", str(folder), "--parallel", "2"]):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        assert done.returncode == 0, done.stdout + done.stderr
+def _build(cmake: str, made: Path, effect: Path | None) -> None:
+    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        configure = [cmake, "-S", str(SHIM), "-B", folder]
+        if effect:
+            configure.append(f"-DAUDIOSR_EFFECT={effect}")
+        for command in (configure, [cmake, "--build", folder, "--parallel", "2"]):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            assert done.returncode == 0, done.stdout + done.stderr
+        (Path(folder) / "bundles").rename(made)
 
 
 def library(kind: str, effect: Path | None = None) -> Path:

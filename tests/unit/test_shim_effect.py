@@ -57,6 +57,10 @@ def test_the_queues_lose_nothing_and_race_not():
     run(build("queues", "queues", flags=("-fsanitize=thread",)))
 
 
+def test_a_forked_host_hangs_nowhere():
+    run(build("forked", *PARTS, beside=("fakes",)))
+
+
 def test_who_renders_is_told_from_who_plays():
     run(build("pace", "pace", sanitize=True))
 

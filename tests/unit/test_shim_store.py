@@ -27,7 +27,7 @@ from plugin_host.plugin_files import start_command
 from tests.support.native import build
 
 pytestmark = [
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(60, func_only=True),  # a build has its own limit
     pytest.mark.skipif(sys.platform != "linux", reason="the plugin is for Linux"),
 ]
 KEY = "5" * 64

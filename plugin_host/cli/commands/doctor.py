@@ -70,6 +70,7 @@ def checks() -> Iterator[Check]:
     yield _look("device", _device)
     yield _look("models", _models)
     yield _look("presets", lambda: f"{len(list_presets())} found")
+    yield _look("plugin", _plugin)
     for name, path in [*folders().items(), ("temporary", Path(tempfile.gettempdir()))]:
         yield _look(f"{name} folder", lambda path=path: _writable(path))  # type: ignore[misc]
 
@@ -117,6 +118,23 @@ def _models() -> str:
     for model in models:
         model.verify()
     return ", ".join(f"{model.id} (verified)" for model in models)
+
+
+def _plugin() -> str:
+    """Ours, in the folders where hosts look."""
+    from plugin_host import plugin_files, shim
+    from plugin_host.errors import PluginError
+
+    try:
+        shim.bundles()
+    except PluginError:
+        return "not built; wanted for DAWs; install g++, and then audiosr-bridge anew"
+    there = plugin_files.status().bundles
+    if not any(bundle.installed for bundle in there):
+        return "not installed; wanted for DAWs; audiosr-bridge plugin install"
+    if not all(bundle.current for bundle in there):
+        return "not of this version; audiosr-bridge plugin status"
+    return f"{', '.join(bundle.path.suffix[1:].upper() for bundle in there)} (up to date)"
 
 
 def _writable(path: Path) -> str:

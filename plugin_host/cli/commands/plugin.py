@@ -46,7 +46,7 @@ def install(
 
 @app.command()
 def uninstall(json: Json = False) -> None:
-    """Remove what `install` put there, and nothing else; renders and settings stay."""
+    """Remove what `install` put there, and nothing else; the renders stay."""
     from plugin_host import plugin_files
 
     done = plugin_files.uninstall()

@@ -3,28 +3,32 @@
 #pragma once
 
 #include <pthread.h>
-#include <time.h>
 
 #include <atomic>
 #include <cstdint>
+
+#include "clock.h"
 
 namespace audiosr {
 
 class Bell {
   public:
-    Bell() {
+    Bell() { renew(); }
+    // Nothing is destroyed: in a forked process that would wait for a waiter who did not come along.
+    ~Bell() = default;
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+
+    // As new, whatever it was in the middle of when the host forked.
+    void renew() {
+        listeners_ = 0;
+        mutex_ = PTHREAD_MUTEX_INITIALIZER;
         pthread_condattr_t attributes;
         ::pthread_condattr_init(&attributes);
         ::pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
         ::pthread_cond_init(&rung_, &attributes);
         ::pthread_condattr_destroy(&attributes);
     }
-    ~Bell() {
-        ::pthread_cond_destroy(&rung_);
-        ::pthread_mutex_destroy(&mutex_);
-    }
-    Bell(const Bell&) = delete;
-    Bell& operator=(const Bell&) = delete;
 
     // After what was waited for has been published. The exchange with `wait` is a read and a write
     // on both sides, so one of the two sees the other.
@@ -38,11 +42,9 @@ class Bell {
     // Until `there()`, at most so long; whether it is.
     template <typename Condition>
     bool wait(int milliseconds, Condition there) {
-        struct timespec until;
-        ::clock_gettime(CLOCK_MONOTONIC, &until);
-        const int64_t ns = until.tv_nsec + int64_t{milliseconds} * 1000000;
-        until.tv_sec += static_cast<time_t>(ns / 1000000000);
-        until.tv_nsec = static_cast<long>(ns % 1000000000);
+        const int64_t until_ns = now_ns() + int64_t{milliseconds} * 1000000;
+        const timespec until = {static_cast<time_t>(until_ns / 1000000000),
+                                static_cast<long>(until_ns % 1000000000)};
         ::pthread_mutex_lock(&mutex_);
         listeners_.fetch_add(1, std::memory_order_acq_rel);
         bool is_there = there();
@@ -55,7 +57,7 @@ class Bell {
     }
 
   private:
-    pthread_mutex_t mutex_ = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_t mutex_;
     pthread_cond_t rung_;
     std::atomic<int> listeners_{0};
 };

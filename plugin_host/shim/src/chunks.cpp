@@ -72,6 +72,7 @@ void Chunks::take() {
         }
         job.copy(chunk.begin(), chunk.end(), whole, at_.num_channels);
         job.forget_before(chunk.end(), at_.num_channels);
+        num_corrections_ = 0;
         store().keep(chunk.key, at_.num_channels, chunk.plan.stride, whole.data());
         chunk.fill(whole, at_.num_channels);
     }
@@ -96,18 +97,23 @@ void Chunks::mend() {
 bool Chunks::correct_plan() {
     for (const Work& work : works_) {
         const Job& job = *work.job;
-        if (!job.is_decided || job.plan.stride <= 0) continue;
+        if (!job.is_decided) continue;
         const auto differs = [&](const Chunk& chunk) {
-            return chunk.job == work.job && (!(chunk.plan == job.plan) ||
-                                             chunk.model_sha256 != job.model_sha256);
+            return chunk.state == Chunk::asked && chunk.job == work.job &&
+                   (!(chunk.plan == job.plan) || chunk.model_sha256 != job.model_sha256);
         };
         const auto first = std::find_if(chunks_.begin(), chunks_.end(), differs);
         if (first == chunks_.end()) continue;
         known_[first->plan_key] = {job.plan, job.model_sha256};
         store().keep_plan(first->plan_key, at_.sample_rate, at_.num_channels, job.plan,
                          job.model_sha256);
-        cursor_ = first->time;
-        chunks_.erase(first, chunks_.end());
+        if (++num_corrections_ > kMaxTries) {
+            for (Chunk& chunk : chunks_)
+                if (differs(chunk)) chunk.fail({kFailed, "the daemon does not hold to its plan"});
+        } else {
+            cursor_ = first->time;
+            chunks_.erase(first, chunks_.end());
+        }
         return true;
     }
     return false;
@@ -123,7 +129,7 @@ bool Chunks::find_known(const std::string& key, Known& known) {
     }
     if (!store().find_plan(key, at_.sample_rate, at_.num_channels, known.plan,
                           known.model_sha256) ||
-        known.plan.stride <= 0)
+        !known.plan.is_possible(at_.sample_rate))
         return false;
     known_[key] = known;
     return true;
@@ -163,7 +169,8 @@ bool Chunks::cut() {
     const std::string plan_key = settings_text(preset, plan_render(render));
     Known known;
     if (!find_known(plan_key, known)) return cut_without_plan(segment, segment_end, render);
-    if (known.plan.first_end > at_.latency || known.plan.past > most_past_) {
+    const int64_t reach = std::max(known.plan.first_end, known.plan.stride);
+    if (reach > at_.latency || known.plan.past > most_past_) {
         if (std::min(known_end, at_.due()) <= cursor_) return false;
         fail_planless(known_end, {kUnsupported, "this model needs more sound ahead of it than the "
                                                 "plugin's latency holds"});
@@ -207,7 +214,8 @@ void Chunks::cut_chunk(const Segment& segment, int64_t time_end, int64_t index, 
         for (int c = 0; c < at_.num_channels; ++c) channels[c] = input.data() + c * size;
         chunk.key = Store::key(chunk.settings, chunk.model_sha256, at_.sample_rate,
                                at_.num_channels, chunk.plan, index, channels);
-        if (store().find(chunk.key, at_.num_channels, chunk.plan.stride, whole)) {
+        if (store().find(chunk.key, at_.num_channels, chunk.plan.stride, whole) &&
+            is_sound(whole)) {
             chunk.fill(whole, at_.num_channels);
             chunk.is_cached = true;
         } else if (!chunks_.empty() && !at_.history.last().offline &&
@@ -259,12 +267,12 @@ bool Chunks::probe(const std::string& key, int64_t place) {
     if (!job->is_decided && !job->is_over) return false;
     probe_.reset();
     at_.daemon.close(*job);
-    if (job->is_decided && job->plan.stride > 0) {
+    if (job->is_decided) {
+        num_probes_ = 0;
         known_[key] = {job->plan, job->model_sha256};
         store().keep_plan(key, at_.sample_rate, at_.num_channels, job->plan, job->model_sha256);
-    } else if (job->is_decided) {
-        fail_planless(at_.history.end(), {kUnsupported, "the daemon has no plan for this"});
-    } else {
+    } else if (!job->retryable || ++num_probes_ >= kMaxTries) {
+        num_probes_ = 0;
         fail_planless(at_.history.end(), job->trouble);
     }
     return true;
@@ -309,7 +317,8 @@ void Chunks::assign(Chunk& chunk) {
         work.segment = chunk.segment;
         work.settings = chunk.settings;
         work.plan = chunk.plan;
-        work.job = at_.daemon.submit(chunk.settings, chunk.input_begin(), chunk.begin());
+        work.job = at_.daemon.submit(chunk.settings, std::max<int64_t>(chunk.input_begin(), 0),
+                                      chunk.begin());
         works_.push_back(work);
     }
     works_.back().until = chunk.input_end();

@@ -101,7 +101,9 @@ class Chunks : public Resolver {
     std::deque<Chunk> chunks_;
     std::vector<Work> works_;  // the last one may go on, the others only end
     std::map<std::string, Known> known_;
+    int num_corrections_ = 0;     // of plans, since the daemon held to one
     std::shared_ptr<Job> probe_;  // a job without input, that only tells the plan
+    int num_probes_ = 0;          // that were lost with their daemon
     int64_t most_past_;
 };
 

@@ -1,4 +1,4 @@
-// Milliseconds on a clock that only goes forward; read without a system call.
+// A clock that only goes forward; read without a system call.
 #pragma once
 
 #include <time.h>
@@ -7,10 +7,12 @@
 
 namespace audiosr {
 
-inline int64_t now_ms() {
+inline int64_t now_ns() {
     timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
+    return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
 }
+
+inline int64_t now_ms() { return now_ns() / 1000000; }
 
 }  // namespace audiosr

@@ -1,11 +1,11 @@
 #include "daemon.h"
 
-#include <time.h>
-
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 
-#include "samples.h"
+#include "json.h"
 
 namespace audiosr {
 namespace {
@@ -13,11 +13,16 @@ namespace {
 constexpr int kOpenMs = 2000, kStartMs = 60000;
 constexpr int64_t kTryAgainMs = 2000, kStartAgainMs = 60000, kGivenUpMs = 30000;
 constexpr double kSilentSeconds = 120;
+constexpr int64_t kPatience = 10;  // so many times as long for a daemon that only says it works
+constexpr int kMostAtOnce = 64;  // events, before there is something else to do
+constexpr float kLoudest = 1e6f;
 
 int64_t timeout_of_environment() {
     const char* text = std::getenv("AUDIOSR_BRIDGE_PLUGIN_TIMEOUT");
-    const double seconds = text ? std::atof(text) : 0;
-    return static_cast<int64_t>(1000 * (seconds > 0 && seconds < 86400 ? seconds : kSilentSeconds));
+    Json said;  // a point in it is one in every locale
+    const bool is_said = text && parse(text, std::strlen(text), said) && said.value > 0 &&
+                         said.value < 86400;
+    return static_cast<int64_t>(1000 * (is_said ? said.value : kSilentSeconds));
 }
 
 struct Cause {
@@ -36,6 +41,11 @@ Trouble trouble_of(const std::string& code, const std::string& text) {
     for (const Cause& cause : kCauses)
         if (code == cause.code) return {cause.status, text};
     return {kFailed, text};
+}
+
+bool is_sound(const std::vector<float>& samples) {
+    return std::all_of(samples.begin(), samples.end(),
+                       [](float x) { return std::fabs(x) <= kLoudest; });
 }
 
 void Job::copy(int64_t from, int64_t to, std::vector<float>& planar, int num_channels) const {
@@ -62,8 +72,6 @@ Daemon::Daemon(int sample_rate, int num_channels, bool live, const std::atomic<b
 Daemon::~Daemon() {
     stop_start_ = true;
     if (start_.is_running) ::pthread_join(start_.thread, nullptr);
-    for (const auto& job : jobs_)
-        if (!job->is_over && link_.is_open()) link_.cancel(job->name);
 }
 
 void* Daemon::run_start(void* argument) {
@@ -110,7 +118,6 @@ Daemon::Reach Daemon::reach(bool at_once) {
         trouble_ = Trouble();
         return Reach::open;
     }
-    if (code == "E_TIMEOUT") given_up_until_ms_ = now_ms() + kGivenUpMs;  // it hangs: 2 s each time
     if (code == "E_NO_DAEMON") begin_start();
     return start_.is_running ? Reach::soon : fail(code, text);
 }
@@ -141,7 +148,7 @@ void Daemon::send(Job& job, const std::vector<float>& planar, int64_t num_sample
 }
 
 void Daemon::await(Job& job, bool is_awaited) {
-    if (is_awaited && !job.is_awaited) job.heard_ms = now_ms();
+    if (is_awaited && !job.is_awaited) job.heard_ms = job.news_ms = now_ms();
     job.is_awaited = is_awaited;
 }
 
@@ -151,9 +158,7 @@ bool Daemon::is_awaited() const {
 
 void Daemon::close(Job& job) {
     if (!job.is_over && link_.is_open()) link_.cancel(job.name);
-    job.is_over = true;
-    const auto is_it = [&](const auto& one) { return one.get() == &job; };
-    jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(), is_it), jobs_.end());
+    end(job, job.trouble, job.retryable);
 }
 
 void Daemon::lose(const std::string& code, const std::string& text) {
@@ -175,47 +180,65 @@ void Daemon::on_event(const Event& event) {
     const auto found = std::find_if(jobs_.begin(), jobs_.end(),
                                     [&](const auto& job) { return job->name == event.job; });
     if (found == jobs_.end()) return;
-    const std::shared_ptr<Job> kept = *found;
-    Job& job = *kept;
-    job.heard_ms = now_ms();
+    const std::shared_ptr<Job> job = *found;
+    bool is_news = true;
     switch (event.kind) {
         case Event::decided:
-            job.is_decided = true;
-            job.plan = event.plan;
-            job.model_sha256 = event.model_sha256;
+            is_news = !job->is_decided;
+            job->is_decided = true;
+            job->plan = event.plan;
+            job->model_sha256 = event.model_sha256;
             break;
-        case Event::partial:
-            if (!is_finite(event.high)) {
-                job.trouble = {kFailed, "the daemon sent what is no sound"};
-                close(job);
-                break;
-            }
-            if (!job.has_got) job.got_from = job.got_until = event.start;
-            job.has_got = true;
-            for (int c = 0; c < num_channels_; ++c)
-                job.got[c].insert(job.got[c].end(), event.high.begin() + c * event.num_samples,
-                                  event.high.begin() + (c + 1) * event.num_samples);
-            job.got_until += event.num_samples;
+        case Event::partial: on_partial(*job, event); break;
+        case Event::progress:
+            is_news = event.fraction > job->fraction;
+            job->fraction = progress_ = event.fraction;
             break;
-        case Event::progress: progress_ = event.fraction; break;
-        case Event::final:
+        case Event::final: end(*job, trouble_of(event.code, event.text), false); break;
         case Event::error:
-            job.is_over = true;
-            job.retryable = event.retryable;
-            job.trouble = trouble_of(event.code, event.text);
-            if (event.kind == Event::error) log_line(event.code + ": " + event.text);
-            jobs_.erase(found);
+            log_line(event.code + ": " + event.text);
+            end(*job, trouble_of(event.code, event.text), event.retryable);
             break;
         default: break;
     }
+    job->heard_ms = now_ms();
+    if (is_news) job->news_ms = job->heard_ms;
+}
+
+void Daemon::on_partial(Job& job, const Event& event) {
+    if (!is_sound(event.high)) {
+        link_.cancel(job.name);
+        end(job, {kFailed, "the daemon sent what is no sound; its log may say why"}, false);
+        return;
+    }
+    if (!job.has_got) job.got_from = job.got_until = event.start;
+    job.has_got = true;
+    job.fraction = 0;
+    for (int c = 0; c < num_channels_; ++c)
+        job.got[c].insert(job.got[c].end(), event.high.begin() + c * event.num_samples,
+                          event.high.begin() + (c + 1) * event.num_samples);
+    job.got_until += event.num_samples;
+}
+
+void Daemon::end(Job& job, const Trouble& why, bool retryable) {
+    job.is_over = true;
+    job.retryable = retryable;
+    job.trouble = why;
+    const auto is_it = [&](const auto& one) { return one.get() == &job; };
+    jobs_.erase(std::remove_if(jobs_.begin(), jobs_.end(), is_it), jobs_.end());
 }
 
 void Daemon::look_at_clocks() {
     const int64_t now = now_ms();
     for (const auto& job : jobs_) {
-        if (!job->is_awaited || now - job->heard_ms < timeout_ms_) continue;
-        const std::string text = "the daemon said nothing for " +
-                                 std::to_string(timeout_ms_ / 1000) + " s; see its log";
+        if (!job->is_awaited) continue;
+        const bool is_silent = now - job->heard_ms >= timeout_ms_;
+        const int64_t without_news = now - job->news_ms;
+        if (!is_silent && without_news < kPatience * timeout_ms_) continue;
+        const int64_t waited_ms = is_silent ? timeout_ms_ : without_news;
+        const std::string text = std::string("the daemon ") +
+                                 (is_silent ? "said nothing" : "got no further") + " for " +
+                                 std::to_string(waited_ms / 1000) + " s; see its log";
         log_line(text);
         lose("E_FAILED", text);
         trouble_ = trouble_of("E_FAILED", text);
@@ -227,9 +250,10 @@ void Daemon::look_at_clocks() {
 void Daemon::listen(int timeout_ms) {
     if (!link_.is_open()) return;
     Event event = link_.next(timeout_ms);
-    while (event.kind != Event::none) {
+    for (int i = 0; event.kind != Event::none; ++i) {
         on_event(event);
         if (!link_.is_open()) return;
+        if (i == kMostAtOnce) break;
         event = link_.next(0);
     }
     look_at_clocks();

@@ -25,6 +25,9 @@ struct Trouble {
 
 Trouble trouble_of(const std::string& code, const std::string& text);
 
+// Nothing but numbers, and none that is absurd (120 dB above full scale).
+bool is_sound(const std::vector<float>& samples);
+
 struct Job {
     std::string name;
     int64_t sent = 0;  // place: input before it is on its way
@@ -39,7 +42,8 @@ struct Job {
     std::vector<float> got[kMaxChannels];
 
     bool is_awaited = false;
-    int64_t heard_ms = 0;  // a word of it, or the moment since which one is awaited
+    int64_t heard_ms = 0, news_ms = 0;  // a word about it; one that says that it goes on
+    double fraction = 0;   // of its progress
 
     void copy(int64_t from, int64_t to, std::vector<float>& planar, int num_channels) const;
     void forget_before(int64_t place, int num_channels);
@@ -82,6 +86,8 @@ class Daemon {
 
     Reach fail(const std::string& code, const std::string& text);
     void on_event(const Event& event);
+    void on_partial(Job& job, const Event& event);
+    void end(Job& job, const Trouble& why, bool retryable);
     void lose(const std::string& code, const std::string& text);
     void look_at_clocks();
 

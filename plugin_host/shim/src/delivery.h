@@ -9,6 +9,7 @@
 #include "bell.h"
 #include "daemon.h"
 #include "history.h"
+#include "lock.h"
 #include "queues.h"
 #include "settings.h"
 
@@ -19,27 +20,24 @@ class Report {
   public:
     void tell(Status status, const std::string& text = "") {
         status_.store(status, std::memory_order_relaxed);
-        ::pthread_mutex_lock(&mutex_);
+        const Lock lock(mutex_);
         text_ = text;
-        ::pthread_mutex_unlock(&mutex_);
     }
     void tell(const Trouble& trouble) { tell(trouble.status, trouble.text); }
     void rendered_by(const std::string& model, const std::string& sha256) {
-        ::pthread_mutex_lock(&mutex_);
+        const Lock lock(mutex_);
         model_ = model;
         model_sha256_ = sha256;
-        ::pthread_mutex_unlock(&mutex_);
     }
     void set_progress(double fraction) { progress_.store(fraction, std::memory_order_relaxed); }
 
     Status status() const { return status_.load(std::memory_order_relaxed); }
     double progress() const { return progress_.load(std::memory_order_relaxed); }
     void read(std::string& text, std::string& model, std::string& model_sha256) const {
-        ::pthread_mutex_lock(&mutex_);
+        const Lock lock(mutex_);
         text = text_;
         model = model_;
         model_sha256 = model_sha256_;
-        ::pthread_mutex_unlock(&mutex_);
     }
 
   private:

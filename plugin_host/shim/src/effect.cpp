@@ -2,13 +2,13 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "bell.h"
+#include "clock.h"
 #include "delivery.h"
 #include "mixer.h"
 #include "pace.h"
@@ -26,12 +26,6 @@ constexpr int64_t kStep = 4096;        // what is worked on at once
 constexpr double kFeedSeconds = 4.0;   // the renderer may be away for so long
 constexpr double kGlideSeconds = 0.02, kFadeSeconds = 0.005;
 constexpr int kWaitMs = 100;
-
-int64_t now_ns() {
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<int64_t>(now.tv_sec) * 1000000000 + now.tv_nsec;
-}
 
 bool is_real_time_thread() {
     int policy = 0;
@@ -167,6 +161,11 @@ bool Effect::activate(double sample_rate, int num_channels) {
 void Effect::deactivate() {
     Inside& my = *inside_;
     my.active = false;
+    if (my.renderer && my.renderer->is_forked()) {  // what the other threads held nobody releases
+        my.processing = false;
+        my.to_renderer.renew();
+        my.to_audio.renew();
+    }
     while (my.processing) {
         my.to_audio.ring();
         ::sched_yield();
@@ -271,6 +270,7 @@ void Effect::Inside::turn_gains(bool at_once) {
 template <typename Condition>
 bool Effect::Inside::wait(Condition there) {
     if (there()) return true;
+    if (renderer->is_dead()) return false;
     const int64_t began = now_ns();
     to_renderer.ring();
     while (!there() && active && !renderer->is_dead())

@@ -9,10 +9,6 @@
 #include "effect.h"
 #include "identifiers.h"
 
-#ifndef AUDIOSR_VERSION
-#define AUDIOSR_VERSION "0.0.0"
-#endif
-
 namespace audiosr {
 
 constexpr char kPluginVersion[] = AUDIOSR_VERSION;

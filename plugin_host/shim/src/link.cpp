@@ -14,10 +14,6 @@
 #include "wire.h"
 #include "zmtp.h"
 
-#ifndef AUDIOSR_VERSION
-#define AUDIOSR_VERSION "unknown"
-#endif
-
 namespace audiosr {
 namespace {
 
@@ -76,8 +72,7 @@ bool read_plan(const Json& json, int sample_rate, Plan& plan) {
     plan.first_end = json.whole_or("first_end_in", 0);
     plan.latency = json.whole_or("latency_samples", -1);
     plan.past = json.whole_or("past_in", 0);
-    return plan.stride > 0 && plan.first_end >= 0 && plan.latency >= 0 && plan.past >= 0 &&
-           json.whole_or("rate_in", 0) == sample_rate &&
+    return plan.is_possible(sample_rate) && json.whole_or("rate_in", 0) == sample_rate &&
            json.whole_or("rate_out", 0) == sample_rate;
 }
 
@@ -100,11 +95,14 @@ struct Link::Inside {
 
     struct Job {
         Submit what;
+        Plan plan;                 // once it is decided
         bool is_accepted = false, is_ending = false, is_complete = false;
         int64_t next_in = 0;       // absolute sample that is sent next
         int64_t next_out = -1;     // and that comes next; none before the first
         int64_t input_credit = 0;  // bytes we may send
         int64_t owed = 0;          // bytes of results that were taken and not given back yet
+
+        bool is_due(int64_t start, int64_t size) const;
     };
 
     Side control, work;
@@ -112,6 +110,7 @@ struct Link::Inside {
     int64_t minor = 0;
     std::string version;
     int64_t heard_at = 0, ping_at = 0;
+    pid_t process = 0;          // that opened it: a forked one keeps silent
     bool is_up = false;         // from the welcome until it is told that the daemon is lost
     bool has_new_room = false;  // for input, where there was none
     std::map<std::string, Job> jobs;
@@ -214,6 +213,7 @@ Failure Link::Inside::begin(const Connection& to, const std::string& nonce,
     control.out = {keys.control_up, session}, control.in = {keys.control_down, session};
     work.out = {keys.work_up, session}, work.in = {keys.work_down, session};
     heard_at = ping_at = now_ms();
+    process = getpid();
     return {};
 }
 
@@ -331,6 +331,9 @@ void Link::Inside::on_error(const Message& message) {
 }
 
 void Link::Inside::on_accepted(Job& job, const Message& message) {
+    if (job.is_accepted) {
+        return;
+    }
     const int64_t received = message.meta.whole_or("received", 0);
     if (received < job.what.origin) {
         return give_up(job.what.job, "E_PROTOCOL", "the daemon wants another sound than this");
@@ -349,19 +352,33 @@ void Link::Inside::on_decided(Job& job, const Message& message) {
     Plan plan;
     if (!read_plan(*message.meta.get("plan"), job.what.sample_rate, plan)) {
         return give_up(job.what.job, "E_UNSUPPORTED",
-                       "these settings change the sample rate, which a plugin cannot");
+                       "the daemon's plan changes the sample rate, or its chunks cannot be");
     }
+    if (job.plan.stride) {  // again, after its worker died
+        if (!(plan == job.plan)) {
+            give_up(job.what.job, "E_PROTOCOL", "the daemon decided twice, and differently");
+        }
+        return;
+    }
+    job.plan = plan;
     Event& event = add(Event::decided, job.what.job);
     event.plan = plan;
     event.model_sha256 = message.meta.text_or("model_sha256", "");
+}
+
+// Results go on without a gap from the chunk that is wanted first, and never beyond their input.
+bool Link::Inside::Job::is_due(int64_t start, int64_t size) const {
+    const int64_t wanted = std::max(what.origin, what.start);
+    const bool goes_on = next_out >= 0 ? start == next_out
+                                       : start <= wanted && start > wanted - plan.stride;
+    return plan.stride && goes_on && size > 0 && size <= next_in - start;
 }
 
 void Link::Inside::on_partial(Job& job, const Message& message) {
     const Json& meta = message.meta;
     const int64_t start = meta.whole_or("start", 0), size = meta.whole_or("num_samples", 0);
     if (!is_high_alone(meta.get("parts")) || meta.text_or("dtype", "") != "f4" ||
-        meta.whole_or("num_channels", 0) != job.what.num_channels ||
-        (job.next_out >= 0 && start != job.next_out)) {
+        meta.whole_or("num_channels", 0) != job.what.num_channels || !job.is_due(start, size)) {
         return give_up(job.what.job, "E_PROTOCOL", "the daemon sent other results than were due");
     }
     job.next_out = start + size;
@@ -369,9 +386,7 @@ void Link::Inside::on_partial(Job& job, const Message& message) {
     event.start = start;
     event.num_samples = size;
     event.high.resize(message.audio.size() / kSampleBytes);
-    if (size) {
-        std::memcpy(event.high.data(), message.audio.data(), message.audio.size());
-    }
+    std::memcpy(event.high.data(), message.audio.data(), message.audio.size());
 }
 
 void Link::Inside::wait(int64_t deadline_ms) {
@@ -451,7 +466,7 @@ bool Link::open(const std::string& runtime_folder, int timeout_ms, const std::at
 }
 
 void Link::close() {
-    if (is_open()) {
+    if (is_open() && inside_->process == getpid()) {
         for (const auto& one : inside_->jobs) {  // nobody else knows their names
             inside_->control.send("cancel", Meta().text("job", one.first));
         }

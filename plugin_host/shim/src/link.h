@@ -14,6 +14,12 @@ namespace audiosr {
 // and depends on input samples k·stride − past .. k·stride + first_end, its predecessor's included.
 struct Plan {
     int64_t stride = 0, past = 0, first_end = 0, latency = 0;
+
+    // Whether chunks can lie so: of a millisecond at least, and none needs less than it is.
+    bool is_possible(int sample_rate) const {
+        return stride > 0 && stride >= sample_rate / 1000 && first_end >= stride && past >= 0 &&
+               latency >= 0;
+    }
     bool operator==(const Plan& o) const {
         return stride == o.stride && past == o.past && first_end == o.first_end &&
                latency == o.latency;

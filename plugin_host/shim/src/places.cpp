@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <time.h>
 
+#include "clock.h"
 #include "file.h"
 #include "json.h"
 
@@ -137,13 +138,12 @@ std::string line_of(const std::string& text, int left_out) {
 // Whether a line may be written now; `left_out` is how many could not be since the last.
 bool may_log(int& left_out) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-    static time_t second = 0;
+    static int64_t second = 0;
     static int written = 0, waiting = 0;
-    struct timespec now;
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    const int64_t now = now_ms() / 1000;
     ::pthread_mutex_lock(&mutex);
-    if (now.tv_sec != second) {
-        second = now.tv_sec;
+    if (now != second) {
+        second = now;
         written = 0;
     }
     const bool may = written < kLinesPerSecond;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kPollMs = 2, kPollIdleMs = 50;
 constexpr int64_t kIdleAfterMs = 1000;
+constexpr size_t kStackBytes = 1 << 20;  // a host may lock all memory; the usual 8 MiB are much
 
 Workplace workplace(const RendererPlace& place, History& history, Daemon& daemon,
                     Delivery& delivery) {
@@ -36,6 +37,7 @@ Renderer::Renderer(const RendererPlace& place)
     const struct sched_param ordinary = {};
     sigset_t all, before;
     ::pthread_attr_init(&attributes);
+    ::pthread_attr_setstacksize(&attributes, kStackBytes);
     ::pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED);
     ::pthread_attr_setschedpolicy(&attributes, SCHED_OTHER);
     ::pthread_attr_setschedparam(&attributes, &ordinary);
@@ -47,6 +49,7 @@ Renderer::Renderer(const RendererPlace& place)
 }
 
 Renderer::~Renderer() {
+    if (is_forked()) return;
     stop_ = true;
     place_.to_renderer.ring();
     if (is_running_) ::pthread_join(thread_, nullptr);

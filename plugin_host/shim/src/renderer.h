@@ -4,6 +4,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -34,8 +35,10 @@ class Renderer {
     Renderer& operator=(const Renderer&) = delete;
 
     bool is_running() const { return is_running_; }
-    // [any] It gave up for want of memory: nothing more will be resolved.
-    bool is_dead() const { return is_dead_.load(std::memory_order_acquire); }
+    // [any] This is a process that the host forked: the thread is in the other one.
+    bool is_forked() const { return ::getpid() != process_; }
+    // [any] It gave up for want of memory, or is not here: nothing more will be resolved.
+    bool is_dead() const { return is_dead_.load(std::memory_order_acquire) || is_forked(); }
 
   private:
     static void* run(void* self);
@@ -47,6 +50,7 @@ class Renderer {
     std::atomic<bool> stop_{false}, is_dead_{false};
     pthread_t thread_ = {};
     bool is_running_ = false;
+    const pid_t process_ = ::getpid();
 
     History history_;
     Daemon daemon_;

@@ -1,6 +1,9 @@
 #include "settings.h"
 
+#include <algorithm>
+
 #include "json.h"
+#include "lock.h"
 #include "models.h"
 
 namespace audiosr {
@@ -15,18 +18,16 @@ void lay_over(const std::string& text, Json& to) {
 }  // namespace
 
 uint32_t Presets::add(const Preset& preset) {
-    ::pthread_mutex_lock(&mutex_);
-    if (all_.empty() || !(all_.back() == preset)) all_.push_back(preset);
-    const size_t number = all_.size() - 1;
-    ::pthread_mutex_unlock(&mutex_);
+    const Lock lock(mutex_);
+    const auto known = std::find(all_.begin(), all_.end(), preset);
+    const auto number = known - all_.begin();
+    if (known == all_.end()) all_.push_back(preset);
     return static_cast<uint32_t>(number);
 }
 
 Preset Presets::get(uint32_t number) const {
-    ::pthread_mutex_lock(&mutex_);
-    const Preset preset = number < all_.size() ? all_[number] : Preset();
-    ::pthread_mutex_unlock(&mutex_);
-    return preset;
+    const Lock lock(mutex_);
+    return number < all_.size() ? all_[number] : Preset();
 }
 
 std::string settings_text(const std::string& preset, const Render& render) {

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -25,6 +26,8 @@ constexpr size_t kMajorAt = 10, kMechanismAt = 12;
 constexpr char kReadyText[] = "\5READY\13Socket-Type\0\0\0\6DEALER\10Identity\0\0\0";
 constexpr std::string_view kReady(kReadyText, sizeof kReadyText);  // its zero ends the length
 constexpr std::string_view kReadyName("\5READY"), kPing("\4PING"), kPong("\4PONG");
+constexpr size_t kMostUnsent = 4 << 20;  // to a peer that asks and does not listen
+constexpr int kMostCommands = 256;  // with no message between them: nobody has so much to say
 constexpr size_t kTtlBytes = 2;  // of a PING, before what the PONG repeats
 
 bool begins_with(std::string_view text, std::string_view beginning) {
@@ -46,10 +49,7 @@ bool Zmtp::open(const std::string& endpoint, int64_t deadline_ms, const std::ato
 }
 
 void Zmtp::close() {
-    if (socket_ >= 0) {
-        ::close(socket_);
-    }
-    socket_ = -1;
+    socket_.close();
     outbox_.clear(), body_.clear(), frames_.clear();
     sent_ = begin_ = end_ = num_head_ = num_body_ = 0;
 }
@@ -61,12 +61,14 @@ bool Zmtp::connect(const std::string& path, int64_t deadline_ms, const std::atom
         return false;
     }
     std::memcpy(address.sun_path, path.data(), path.size());
-    socket_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (socket_ < 0) {
+    socket_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (socket_ && socket() <= STDERR_FILENO)  // closed in this host, but written to
+        socket_ = Descriptor(fcntl(socket(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!socket_) {
         return false;
     }
-    setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &kKernelBytes, sizeof kKernelBytes);
-    while (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+    setsockopt(socket(), SOL_SOCKET, SO_SNDBUF, &kKernelBytes, sizeof kKernelBytes);
+    while (::connect(socket(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
         const bool is_full = errno == EAGAIN;  // the queue of those who want to connect
         if ((!is_full && errno != EINTR) || stop || now_ms() >= deadline_ms) {
             return false;
@@ -105,7 +107,7 @@ bool Zmtp::shake_hands(int64_t deadline_ms, const std::atomic<bool>& stop) {
 bool Zmtp::wait(int64_t deadline_ms, const std::atomic<bool>& stop) {
     while (is_open() && !stop) {
         const int64_t left = deadline_ms - now_ms();
-        pollfd one = {socket_, events(), 0};
+        pollfd one = {socket(), events(), 0};
         if (left > 0 && poll(&one, 1, static_cast<int>(left < kTickMs ? left : kTickMs)) > 0) {
             flush();
             return is_open();
@@ -142,7 +144,7 @@ void Zmtp::put(uint8_t flags, std::string_view body) {
 
 void Zmtp::flush() {
     while (is_open() && unsent()) {
-        const ssize_t done = ::send(socket_, outbox_.data() + sent_, unsent(),
+        const ssize_t done = ::send(socket(), outbox_.data() + sent_, unsent(),
                                     MSG_NOSIGNAL | MSG_DONTWAIT);
         if (done >= 0) {
             sent_ += static_cast<size_t>(done);
@@ -160,17 +162,20 @@ void Zmtp::flush() {
 
 void Zmtp::flush_until(int64_t deadline_ms) {
     for (flush(); is_open() && unsent() && now_ms() < deadline_ms; flush()) {
-        pollfd one = {socket_, POLLOUT, 0};
+        pollfd one = {socket(), POLLOUT, 0};
         poll(&one, 1, kTickMs);
     }
 }
 
 bool Zmtp::receive(Frames& message) {
-    while (take_frame()) {
+    for (int num_commands = 0; take_frame();) {
         const bool is_command = head_[0] & kCommand, is_last = !(head_[0] & kMore);
         num_head_ = 0;
         if (is_command) {
             on_command();
+            if (++num_commands > kMostCommands) {
+                close();
+            }
             continue;
         }
         frames_.push_back(std::move(body_));
@@ -187,7 +192,8 @@ bool Zmtp::receive(Frames& message) {
 }
 
 void Zmtp::on_command() {
-    if (begins_with(body_, kPing) && body_.size() >= kPing.size() + kTtlBytes) {
+    const bool is_heard = unsent() < kMostUnsent;
+    if (is_heard && begins_with(body_, kPing) && body_.size() >= kPing.size() + kTtlBytes) {
         std::string answer(kPong);
         answer.append(body_, kPing.size() + kTtlBytes);
         put(kCommand, answer);
@@ -238,8 +244,8 @@ bool Zmtp::begin_body() {
 size_t Zmtp::take(void* to, size_t size) {
     while (is_open() && begin_ == end_) {
         const bool is_big = size >= sizeof inbox_;
-        const ssize_t came = is_big ? recv(socket_, to, size, MSG_DONTWAIT)
-                                    : recv(socket_, inbox_, sizeof inbox_, MSG_DONTWAIT);
+        const ssize_t came = is_big ? recv(socket(), to, size, MSG_DONTWAIT)
+                                    : recv(socket(), inbox_, sizeof inbox_, MSG_DONTWAIT);
         if (came > 0 && is_big) {
             return static_cast<size_t>(came);
         }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "clock.h"
+#include "file.h"
 
 namespace audiosr {
 
@@ -24,14 +25,13 @@ class Zmtp {
     static constexpr size_t kMaxFrames = 6, kMaxFrameBytes = 8 << 20;
 
     Zmtp() = default;
-    ~Zmtp() { close(); }
     Zmtp(const Zmtp&) = delete;
     Zmtp& operator=(const Zmtp&) = delete;
 
     // To ipc:///path. False: nobody is there, or no ZeroMQ ROUTER, or it did not answer in time.
     bool open(const std::string& endpoint, int64_t deadline_ms, const std::atomic<bool>& stop);
     void close();
-    bool is_open() const { return socket_ >= 0; }
+    bool is_open() const { return bool(socket_); }
 
     void send(const std::vector<std::string_view>& frames);  // what cannot leave yet is kept
     void flush();
@@ -43,11 +43,11 @@ class Zmtp {
     // Until something came or could leave; false when the time is over, or the peer gone.
     bool wait(int64_t deadline_ms, const std::atomic<bool>& stop);
 
-    int socket() const { return socket_; }  // to wait for
+    int socket() const { return socket_.get(); }  // to wait for
     short events() const;                   // what to wait for, as `poll` has it
 
   private:
-    int socket_ = -1;
+    Descriptor socket_;
     std::string outbox_;
     size_t sent_ = 0;
 
