@@ -1,11 +1,11 @@
 """Ardour 7 without its window: a session with the plugin is exported, bounced and played.
 
-Export says that it is offline, bounce never does. Both, and playback, find one another's renders, so
-that whatever has to be rendered anew has a seed of its own. Freeze cannot be reached by Lua; it goes
-the way of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so that
-only our own action is tried with that. Ardour's export frees a broken buffer, with any plugin or
-none: it crashes in about one run of six, nearly always when the file is whole, and now and then the
-first sample of each 2048 is rubbish. So the file is judged, and a bad one gets another try.
+Export says that it is offline, bounce never does. Both, and playback, find one another's renders,
+so that whatever has to be rendered anew has a seed of its own. Freeze cannot be reached by Lua; it
+goes the way of bounce. What is shorter than the latency Ardour's bounce shifts and lengthens, so
+that only our own action is tried with that. Ardour's export frees a broken buffer, with any plugin
+or none: it crashes in about one run of six, nearly always when the file is whole, and now and then
+the first sample of each 2048 is rubbish. So the file is judged, and a bad one gets another try.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIBRARY = Path("/usr/lib/ardour7")
 AUTO, WAIT = 0, 1
 KINDS = ("LV2", "VST3")
 SECONDS, SHORT_SECONDS = 6.0, 2.0  # longer than the latency, and shorter
-PLAYED_SECONDS = 8.0  # of which as much as the latency is silence
+PLAYED_SECONDS = 3.0
 CHUNK_SECONDS = 0.1  # of the bench's daemon
 PAN_LAW = 2e-3  # of the centre, which in Ardour is not quite the square root of a half
 FADES = ("FadeLinear", "FadeFast", "FadeSlow", "FadeConstantPower", "FadeSymmetric")
@@ -154,7 +154,7 @@ def _finds_its_renders(song: _Song) -> Iterator[Check]:
         for track in tracks:
             wet, dry = (float(count) for count in (words(said, track.name) or ["-1 -1"])[0].split())
             # The first chunk differs, for Ardour fades in where it starts.
-            ok = wet >= (PLAYED_SECONDS - LATENCY / at.RATE) / CHUNK_SECONDS - 2 and dry <= 1
+            ok = wet >= PLAYED_SECONDS / CHUNK_SECONDS - 2 and dry <= 1
             detail = f"then played, without a daemon: {wet:g} chunks wet, {dry:g} dry"
             yield Check(NAME, track.kind, "wet bounce", ok, detail)
             ok, said_of = _exported(song, track.name, at.expected(x, track.seed))
