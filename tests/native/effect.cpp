@@ -105,7 +105,8 @@ void prepare(Effect& effect, int channels, double rate = kRate, RenderMode mode 
     CHECK(effect.activate(rate, channels));
 }
 
-bool wait_until(bool (*there)(Effect&), Effect& effect) {
+template <typename Condition>
+bool wait_until(Condition there, Effect& effect) {
     for (int i = 0; i < 5000; ++i) {
         if (there(effect)) return true;
         const struct timespec time = {0, 1000000};
@@ -583,6 +584,50 @@ void late_is_dry() {
     CHECK(same(play(effect, x), wet));
 }
 
+// In real time a chunk that is late holds up none behind it, and is rendered for the next pass.
+void late_holds_up_nobody() {
+    fake::reset();
+    static constexpr int64_t kOther = 30000, kSize = 120000, kBlock = 2400;
+    const int64_t num_late = (kOther + daemon.past) / daemon.stride + 1;
+    const int64_t stored_from = num_late * daemon.stride;
+    Sound x = noise(2, kSize, 5);
+    {
+        Effect effect(kBridge);
+        prepare(effect, 2);
+        play(effect, x);
+    }
+    const Sound other = noise(2, kOther, 6);  // at its beginning it is another sound now
+    for (size_t c = 0; c < 2; ++c) std::copy(other[c].begin(), other[c].end(), x[c].begin());
+    const Sound wet = sum(x, high_of(x, first_place(), 0));
+    const int num_kept = daemon.num_kept;
+    daemon.is_mute = true;
+
+    Effect effect(kBridge);
+    prepare(effect, 2, kRate, kNeverWait);
+    int64_t due = -effect.latency(kRate);
+    const Sound y = play_blocks(effect, x, kRate, [&] {
+        const struct timespec time = {0, 1000000};
+        if (due < stored_from - kBlock)
+            ::nanosleep(&time, nullptr);  // what comes faster than this is lost
+        else
+            CHECK(wait_until([](Effect& e) { return e.ahead() >= 2 * kBlock; }, effect));
+        due += kBlock;
+        return kBlock;
+    });
+    const int64_t fade = 240;
+    CHECK(same(part(y, 0, stored_from), part(x, 0, stored_from)));
+    CHECK(same(part(y, stored_from + fade, kSize), part(wet, stored_from + fade, kSize)));
+    CHECK(effect.get(kChunksDry) == num_late && effect.get(kChunksFailed) == 0);
+
+    daemon.is_mute = false;
+    CHECK(wait_until([=](Effect&) { return daemon.num_kept == num_kept + num_late; }, effect));
+    daemon.is_there = false;
+    effect.set(kRenderMode, kWait);
+    effect.reset();
+    CHECK(same(play(effect, x), wet));
+    CHECK(effect.get(kState) == kCached);
+}
+
 // Everything at once, over and over: nothing crashes, hangs or races.
 void soak() {
     Chance chance(1);
@@ -652,6 +697,7 @@ constexpr Law kLaws[] = {
     {"scanners", scanners},
     {"live", live},
     {"late_is_dry", late_is_dry},
+    {"late_holds_up_nobody", late_holds_up_nobody},
     {"soak", soak},
 };
 
