@@ -517,16 +517,40 @@ void wild_transport() {
     CHECK(!same(part(y, 20000, 200000), part(x, 20000, 200000)));
 }
 
+// Who only looks at the plugin opens nothing, whatever it says and however long it takes; and a
+// bounce of less than what a scanner plays is wet.
 void scanners() {
     fake::reset();
+    const Sound sound = noise(2, 5 * 512, 1), silence(2, std::vector<float>(5 * 512));
     for (int i = 0; i < 100; ++i) {
         Effect effect(i % 2 ? kLive : kBridge);
-        prepare(effect, 2, kRate, kAuto);
-        Sound x = noise(2, 4096, 1);
-        float* channels[] = {x[0].data(), x[1].data()};
-        effect.process(channels, channels, 4096, {});
+        prepare(effect, 2, 44100, kAuto);
+        effect.set_offline(i % 4 > 1);
+        for (const int kind : {0, 1, 0}) {  // as pedalboard has it
+            Sound x = kind ? sound : silence;
+            for (size_t at = 0; at < 5 * 512; at += 512) {
+                float* channels[] = {x[0].data() + at, x[1].data() + at};
+                effect.process(channels, channels, 512, {});
+            }
+            const struct timespec time = {0, 3000000};
+            ::nanosleep(&time, nullptr);  // the renderer has seen it by then
+            effect.deactivate();
+            CHECK(effect.activate(44100, 2));
+        }
     }
     CHECK(daemon.num_opened == 0);
+
+    for (const int64_t size : {1, 100, 5000}) {
+        for (const int64_t before : {0, 5000, 300000}) {
+            Sound x = noise(1, before + size, 5);
+            std::fill_n(x[0].begin(), before, 0.0f);
+            Effect effect(kBridge);
+            prepare(effect, 1, kRate, kAuto);
+            effect.set_offline(true);
+            CHECK(same(play(effect, x, 512), sum(x, high_of(x, first_place(), 0))));
+            CHECK(effect.get(kChunksWet) > 0 && effect.get(kChunksFailed) == 0);
+        }
+    }
 }
 
 void live() {

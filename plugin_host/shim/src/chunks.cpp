@@ -173,6 +173,7 @@ bool Chunks::cut() {
     }
     const Render render = history.render_at(cursor_);
     if (history.first_sound() == kNever) return cut_without_plan(segment, segment_end, render);
+    if (!at_.is_awake() && at_.due() <= cursor_) return false;
     const std::string preset = at_.presets.get(render.preset).settings;
     const std::string plan_key = settings_text(preset, plan_render(render));
     Known known;
@@ -301,6 +302,7 @@ void Chunks::fail_planless(int64_t limit, const Trouble& why) {
 // ---- asking
 
 void Chunks::ask() {
+    if (!at_.is_awake()) return;
     for (Chunk& chunk : chunks_) {
         if (chunk.state != Chunk::open) continue;
         switch (at_.daemon.reach(at_.history.last().offline)) {
