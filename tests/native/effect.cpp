@@ -328,6 +328,30 @@ void failures() {
     }
 }
 
+// What keeps going wrong is said once, until something else happens.
+void one_line_a_trouble() {
+    fake::reset();
+    const Sound x = noise(1, 100000, 5), y = noise(1, 100000, 6);
+    Effect effect(kBridge);
+    prepare(effect, 1);
+    const auto lines_of = [&](const Sound& sound) {
+        effect.reset();
+        const int before = daemon.num_logged;
+        play(effect, sound);
+        return daemon.num_logged - before;
+    };
+    daemon.refuses_all = true;
+    daemon.code = "E_MODEL";
+    CHECK(lines_of(x) == 1 && effect.get(kChunksFailed) > 2);
+    CHECK(lines_of(x) == 0);  // again, and the same
+    daemon.code = "E_FAILED";
+    CHECK(lines_of(x) == 1);
+    daemon.refuses_all = false;
+    CHECK(lines_of(x) == 0 && effect.get(kState) == kWet);
+    daemon.refuses_all = true;
+    CHECK(lines_of(y) == 1);
+}
+
 void mute_daemon() {
     fake::reset();
     ::setenv("AUDIOSR_BRIDGE_PLUGIN_TIMEOUT", "0.2", 1);
@@ -710,6 +734,7 @@ constexpr Law kLaws[] = {
     {"silence_needs_no_daemon", silence_needs_no_daemon},
     {"jumps", jumps},
     {"failures", failures},
+    {"one_line_a_trouble", one_line_a_trouble},
     {"mute_daemon", mute_daemon},
     {"starts_the_daemon", starts_the_daemon},
     {"knobs", knobs},
