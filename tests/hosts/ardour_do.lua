@@ -38,15 +38,16 @@ function commands.bounce(name, mode, seed, frames)
   print("FAILED", failed)
 end
 
-local function counts(processor)
-  return regions.value(processor, "Chunks wet"), regions.value(processor, "Chunks dry")
-end
-
 local function wait(seconds, there)
   while not there() and seconds > 0 do
     ARDOUR.LuaAPI.usleep(50000)
     seconds = seconds - 0.05
   end
+end
+
+-- How much a count has grown; it begins anew where Ardour activates the plugin again.
+local function growth(now, before)
+  return now < before and now or now - before
 end
 
 function commands.play(seconds, ...)
@@ -55,7 +56,9 @@ function commands.play(seconds, ...)
     local name, seed = word:match("(.*):(.*)")
     local _, processor = track_of(name)
     regions.set(processor, "Seed", tonumber(seed))
-    processors[name], wet[name], dry[name] = processor, counts(processor)
+    processors[name] = processor
+    wet[name] = regions.value(processor, "Chunks wet")
+    dry[name] = regions.value(processor, "Chunks dry")
   end
   local by = ARDOUR.TransportRequestSource.TRS_UI
   session:request_roll(by)
@@ -63,13 +66,14 @@ function commands.play(seconds, ...)
     return session:transport_sample() >= seconds * session:sample_rate()
   end)
   for name, processor in pairs(processors) do
-    local wet_now, dry_now = counts(processor)
-    print(name, wet_now - wet[name], dry_now - dry[name])
+    print(name, growth(regions.value(processor, "Chunks wet"), wet[name]),
+      growth(regions.value(processor, "Chunks dry"), dry[name]))
   end
   session:request_stop(false, false, by)
-  wait(10, function() return not session:transport_rolling() end)
-  session:request_locate(0, false, ARDOUR.LocateTransportDisposition.MustStop, by)
-  wait(10, function() return session:transport_sample() == 0 end)
+  wait(10, function() -- while it fades out, it does not go anywhere
+    session:request_locate(0, false, ARDOUR.LocateTransportDisposition.MustStop, by)
+    return session:transport_sample() == 0
+  end)
 end
 
 function commands.extend(name, fade, command, out)
