@@ -11,7 +11,8 @@ namespace audiosr {
 namespace {
 
 constexpr int kOpenMs = 2000, kStartMs = 60000;
-constexpr int64_t kTryAgainMs = 2000, kStartAgainMs = 60000, kGivenUpMs = 30000;
+constexpr int64_t kTryAgainMs = 2000, kStartAgainMs = 60000, kGivenUpMs = 30000,
+                  kPatientMs = 30000;
 constexpr double kSilentSeconds = 120;
 constexpr int64_t kPatience = 10;  // so many times as long for a daemon that only says it works
 constexpr int kMostAtOnce = 64;  // events, before there is something else to do
@@ -112,14 +113,29 @@ Daemon::Reach Daemon::reach(bool at_once) {
             return fail("E_NO_DAEMON", "the daemon could not be started; plugin.log says why");
         at_once = true;
     }
-    if (!at_once && now_ms() < next_try_ms_) return Reach::soon;
+    if (now_ms() < next_try_ms_) {
+        if (!at_once || is_patient_) return Reach::soon;
+        if (is_busy_) return Reach::gone;
+    }
     std::string code, text;
     if (link_.open(runtime_folder(), kOpenMs, stop_, code, text)) {
         trouble_ = Trouble();
+        is_busy_ = is_patient_ = false;
         return Reach::open;
     }
     if (code == "E_NO_DAEMON") begin_start();
-    return start_.is_running ? Reach::soon : fail(code, text);
+    if (start_.is_running) return Reach::soon;
+    fail(code, text);
+    wait_for_busy(code);
+    return at_once && is_patient_ ? Reach::soon : Reach::gone;
+}
+
+// One that is there and has no time, or no room for another, may have it soon.
+void Daemon::wait_for_busy(const std::string& code) {
+    const bool was_busy = is_busy_;
+    is_busy_ = code == "E_TIMEOUT" || code == "E_BUSY" || code == "E_STOPPING";
+    if (is_busy_ && !was_busy) patient_until_ms_ = now_ms() + std::min(timeout_ms_, kPatientMs);
+    is_patient_ = is_busy_ && now_ms() < patient_until_ms_;
 }
 
 std::shared_ptr<Job> Daemon::submit(const std::string& settings, int64_t origin, int64_t start) {

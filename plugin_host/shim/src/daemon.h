@@ -84,6 +84,7 @@ class Daemon {
     void begin_start();
     bool end_start();  // true: it runs now
 
+    void wait_for_busy(const std::string& code);
     Reach fail(const std::string& code, const std::string& text);
     void on_event(const Event& event);
     void on_partial(Job& job, const Event& event);
@@ -101,6 +102,9 @@ class Daemon {
     std::vector<std::shared_ptr<Job>> jobs_;
     double progress_ = 0;
     int64_t next_try_ms_ = 0, next_start_ms_ = 0, given_up_until_ms_ = 0;
+    // It is there and does not take us: whoever waits is patient with it, for some time.
+    bool is_busy_ = false, is_patient_ = false;
+    int64_t patient_until_ms_ = 0;
     int64_t timeout_ms_;
 };
 

@@ -104,7 +104,7 @@ struct Effect::Inside {
     Bell to_renderer, to_audio;
 
     // ---- of [audio]
-    int num_channels = 0;
+    std::atomic<int> num_channels{0};  // atomic for hosts that activate beside `process`
     int64_t latency = 0, glide = 1;
     int64_t time = 0;         // of the next input sample
     int64_t fresh_from = 0;   // of the first one after the last reset
