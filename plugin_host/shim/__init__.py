@@ -33,6 +33,6 @@ def bundles() -> Path:
         raise PluginError(f"{VARIABLE} is {named}, and the plugin's bundles are not there")
     raise PluginError(
         "this installation has no plugin for DAWs: it could not be built when that was made, most "
-        "likely for want of a C++ compiler; install g++, and then audiosr-bridge anew, in its folder: "
-        "pip install --force-reinstall --no-deps ."
+        "likely for want of a C++ compiler; install g++, and then audiosr-bridge anew, in its "
+        "folder: pip install --force-reinstall --no-deps ."
     )

@@ -2,7 +2,7 @@
 
     python -m tests.bench.live_plugin table [--seconds 20]        rates × blocks
     python -m tests.bench.live_plugin long [--seconds 600]        48 kHz, blocks of 512
-    python -m tests.bench.live_plugin disturbed                   what stops it, and how it comes back
+    python -m tests.bench.live_plugin disturbed                   what stops it, how it comes back
 
 A host that plays by the clock (tests/native/live_host.cpp, an ordinary thread), the plugin, a real
 daemon and its worker with `lite`, stereo, all on one core. `--first` has them all go before others
@@ -41,6 +41,11 @@ HEAD = (
     "| ---: | ---: | ---: | ---: | --- | --- | ---: | --- | ---: | --- | ---: |"
 )
 
+TROUBLES_HEAD = (
+    "| what | dry | blocks | least ahead | seconds wet / dry / failed | steepest | state |\n"
+    "| --- | --- | ---: | ---: | --- | ---: | --- |"
+)
+
 
 class Place:
     """A daemon of our own on one core, its model loaded."""
@@ -52,13 +57,14 @@ class Place:
         self.daemon.start(self.prefix)
 
     def go_first(self) -> None:
-        """Host, daemon and worker before all others, if that is wanted."""
+        """Host, daemon and worker before all others, if that is wanted; not what they start."""
         if not self.first:
             return
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
         for process in psutil.Process().children(recursive=True):
             for thread in process.threads():
                 with contextlib.suppress(ProcessLookupError):
-                    os.sched_setscheduler(thread.id, os.SCHED_RR, os.sched_param(5))
+                    os.sched_setscheduler(thread.id, policy, os.sched_param(5))
 
     def used(self) -> dict[str, float]:
         """Seconds of processor of the daemon and of the worker that has jobs now."""
@@ -120,7 +126,12 @@ def numbers(values: Samples, *percents: float) -> str:
 
 
 def compared(played: Played, rate: int, cutoff_hz: float) -> tuple[str, float]:
-    """How much of the end has the bits of the engine; the steepest fade, a fade being 1."""
+    """How much of the end has the bits of the engine; the steepest fade, a fade being 1.
+
+    Only of a cutoff that is given: one that is followed depends on where the sound began.
+    """
+    if not cutoff_hz:
+        return "–", float("nan")
     size = played.out.shape[1]
     first = max(played.latency, size - CHECKED_SECONDS * rate)
     high = expected(played, rate, cutoff_hz, first, size)
@@ -153,6 +164,8 @@ def bounced(at: Place) -> None:
 def killed(at: Place) -> None:
     """The worker is killed."""
     at.worker().send_signal(signal.SIGKILL)
+    time.sleep(0.5)
+    at.go_first()
 
 
 def restarted(at: Place) -> None:
@@ -205,8 +218,7 @@ def main() -> None:
     with place(core, given.first) as at:
         print(f"load {' '.join(f'{one:.1f}' for one in os.getloadavg())}", flush=True)
         if given.what == "disturbed":
-            print("| what | dry | blocks | least ahead | seconds wet / dry / failed | steepest | state |")
-            print("| --- | --- | ---: | ---: | --- | ---: | --- |")
+            print(TROUBLES_HEAD)
             for trouble in TROUBLES:
                 print(disturbed(at, trouble, given.cutoff or 6_000), flush=True)
         else:

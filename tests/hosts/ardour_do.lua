@@ -2,7 +2,7 @@
 -- From the environment: SESSION, a folder.
 --
 --     bounce TRACK MODE SEED FRAMES   MODE of rendering, or "action" for what our own action does
---     play TRACK MODE SEED FRAMES     in real time, from the song's beginning
+--     play SECONDS TRACK...           in real time, from the song's beginning
 --     extend TRACK FADE COMMAND OUT   what "extend selection in place" does, but for the import: the
 --                                     new region's audio is the original's. COMMAND, a file of Lua
 --                                     that returns the command; OUT, a folder
@@ -38,24 +38,27 @@ function commands.bounce(name, mode, seed, frames)
   print("FAILED", failed)
 end
 
-function commands.play(name, mode, seed, frames)
-  local _, processor = track_of(name)
-  regions.set(processor, "Seed", tonumber(seed))
-  regions.set(processor, "Render mode", tonumber(mode))
-  local wet, dry = regions.value(processor, "Chunks wet"), regions.value(processor, "Chunks dry")
-  session:request_locate(0, false, ARDOUR.LocateTransportDisposition.MustStop,
-    ARDOUR.TransportRequestSource.TRS_UI)
-  ARDOUR.LuaAPI.usleep(500000)
+local function counts(processor)
+  return regions.value(processor, "Chunks wet"), regions.value(processor, "Chunks dry")
+end
+
+function commands.play(seconds, ...)
+  local processors, wet, dry = {}, {}, {}
+  for _, name in ipairs { ... } do
+    local _, processor = track_of(name)
+    processors[name], wet[name], dry[name] = processor, counts(processor)
+  end
   session:request_roll(ARDOUR.TransportRequestSource.TRS_UI)
-  local limit = 2 * frames / session:sample_rate() + 20
-  local waited = 0
-  while session:transport_sample() < tonumber(frames) and waited < limit do
+  local enough, waited = seconds * session:sample_rate(), 0
+  while session:transport_sample() < enough and waited < 2 * seconds + 20 do
     ARDOUR.LuaAPI.usleep(50000)
     waited = waited + 0.05
   end
+  for name, processor in pairs(processors) do
+    local wet_now, dry_now = counts(processor)
+    print(name, wet_now - wet[name], dry_now - dry[name])
+  end
   session:request_stop(false, false, ARDOUR.TransportRequestSource.TRS_UI)
-  print("WET", regions.value(processor, "Chunks wet") - wet)
-  print("DRY", regions.value(processor, "Chunks dry") - dry)
 end
 
 function commands.extend(name, fade, command, out)

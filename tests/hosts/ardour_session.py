@@ -157,24 +157,25 @@ def _put(session: Path, tracks: Sequence[Track]) -> bool:
     ]
     if not all(len(port.findall("Connection")) >= len(tracks) for port in ports):
         return False
-    playlists = {one.get("name", "").rpartition(".")[0]: one for one in _all(root, "Playlists")}
+    playlists = {one.get("name"): one for one in _all(root, "Playlists")}
     audio = next((session.parent / "interchange").iterdir()) / "audiofiles"
-    ends = []
+    end = 0
     for sound in {track.sound: None for track in tracks}:
         shutil.copy(sound, audio)
         info = soundfile.info(sound)
-        ends.append(info.frames * TICKS // info.samplerate)
+        length = info.frames * TICKS // info.samplerate
+        end = max(end, length)
         sources = [_new(root) for _ in range(info.channels)]
         for channel, source in enumerate(sources):
             _add(root, "Sources", "Source", name=sound.name, take_id="", type="audio", flags="",
                  id=source, natural_position="a0", have_natural_position="0", channel=channel,
                  origin="")  # fmt: skip
-        _region(root, root.find("Regions"), sources, ends[-1], whole=True)
+        _region(root, root.find("Regions"), sources, length, whole=True)
         for track in tracks:
             if track.sound == sound:
-                _region(root, playlists[track.name], sources, ends[-1], whole=False)
+                _region(root, playlists[track.name], sources, length, whole=False)
     _add(root, "Locations", "Location", id=_new(root), name="session", start="a0",
-         end=f"a{max(ends)}", flags="IsSessionRange", locked="0", timestamp="0", cue="0")  # fmt: skip
+         end=f"a{end}", flags="IsSessionRange", locked="0", timestamp="0", cue="0")  # fmt: skip
     document.write(session, encoding="UTF-8", xml_declaration=True)
     return True
 

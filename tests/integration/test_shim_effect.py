@@ -17,6 +17,7 @@ import pytest
 
 from audiosr_core.audio import Samples
 from tests.support import shim
+from tests.support.album import lowpassed
 from tests.support.bridge_engines import echo_of
 from tests.support.daemon import ENGINES, ROOT, RunningDaemon, daemon
 from tests.support.shim import MiniHost, Rendered
@@ -191,3 +192,13 @@ def test_live_bounced_is_wet_to_the_bit(echo, kind, tmp_path):
     out, done = bounce(echo, kind, sound, tmp_path, offline=1, blocks="512", profile="live")
     np.testing.assert_array_equal(out, echo_of(sound))
     assert done.seen["chunks_failed"] == done.seen["chunks_dry"] == 0
+
+
+def test_a_cutoff_that_is_given_fits_the_latency_and_spoils_no_later_bounce(tmp_path):
+    """With the weights of the package."""
+    sound = lowpassed(noise(1, 3 * 48_000))
+    with daemon(engine=None) as running:
+        for knobs in (["set=3:6000"], []):
+            out, done = bounce(running, "clap", sound, tmp_path, *knobs, offline=1)
+            assert done.seen["chunks_failed"] == done.seen["chunks_dry"] == 0, done.seen["state"]
+            assert (out != sound).reshape(-1, 4800).any(axis=1).all()

@@ -82,7 +82,8 @@ int main(int count, char** arguments) {
     for (int i = 1; i < count; ++i) {
         const char* equals = std::strchr(arguments[i], '=');
         CHECK(equals);
-        options.emplace(std::string(arguments[i], static_cast<size_t>(equals - arguments[i])), equals + 1);
+        const size_t length = static_cast<size_t>(equals - arguments[i]);
+        options.emplace(std::string(arguments[i], length), equals + 1);
     }
     const double rate = std::atof(option(options, "rate", "48000").c_str());
     const int num_channels = std::atoi(option(options, "channels", "2").c_str());

@@ -20,7 +20,7 @@ FRONTS = ("vst3", "clap", "lv2", "lv2_time", "terminate")
 CUTOFF = 3  # number of the parameter
 FADE_SECONDS = 0.005
 AT_ONCE = 1 << 14
-LEARNING_SECONDS = 20  # after which the cutoff that is followed does not depend on the start
+LEARNING_SECONDS = 2  # of a given cutoff; one that is followed depends on where the sound began
 FIRST_SECONDS = 3600  # the place of the first sample
 
 
@@ -85,7 +85,8 @@ def play(
     environment = {**running.environment, "HOME": str(running.folder)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as host:
         try:
-            assert host.stdout is not None and host.stdout.readline() == "playing\n"
+            assert host.stdout is not None
+            assert host.stdout.readline() == "playing\n"
             meanwhile()
             said, _ = host.communicate(timeout=seconds + 60)
         finally:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "plugin_host" / "shim" / "src"
 PROGRAMS = ROOT / "tests" / "native"
 FLAGS = (
-    "-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread",
+    "-std=c++17", "-O1", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread",
     '-DAUDIOSR_VERSION="0.0.0"',
 )  # fmt: skip
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")

@@ -15,7 +15,6 @@ import os
 import select
 import time
 from pathlib import Path
-from types import TracebackType
 
 from audiosr_core.errors import AudioSRError, UsageError
 
@@ -56,12 +55,7 @@ class Pipe:
     def __enter__(self) -> Pipe:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 
+#include "places.h"
 #include "samples.h"
 
 namespace audiosr {
 namespace {
 
 constexpr int kMaxTries = 3;
+constexpr const char* kTooLong =
+    "this model needs more sound ahead of it than the plugin's latency holds";
 constexpr int64_t kMostBehindSeconds = 60;  // of rendering; what is more is given up
 
 }  // namespace
@@ -121,6 +124,10 @@ bool Chunks::correct_plan() {
 
 // ---- cutting
 
+bool Chunks::fits(const Plan& plan) const {
+    return std::max(plan.first_end, plan.stride) <= at_.latency && plan.past <= most_past_;
+}
+
 bool Chunks::find_known(const std::string& key, Known& known) {
     const auto found = known_.find(key);
     if (found != known_.end()) {
@@ -129,7 +136,7 @@ bool Chunks::find_known(const std::string& key, Known& known) {
     }
     if (!store().find_plan(key, at_.sample_rate, at_.num_channels, known.plan,
                           known.model_sha256) ||
-        !known.plan.is_possible(at_.sample_rate))
+        !known.plan.is_possible(at_.sample_rate) || !fits(known.plan))  // today's may be another
         return false;
     known_[key] = known;
     return true;
@@ -169,11 +176,9 @@ bool Chunks::cut() {
     const std::string plan_key = settings_text(preset, plan_render(render));
     Known known;
     if (!find_known(plan_key, known)) return cut_without_plan(segment, segment_end, render);
-    const int64_t reach = std::max(known.plan.first_end, known.plan.stride);
-    if (reach > at_.latency || known.plan.past > most_past_) {
+    if (!fits(known.plan)) {
         if (std::min(known_end, at_.due()) <= cursor_) return false;
-        fail_planless(known_end, {kUnsupported, "this model needs more sound ahead of it than the "
-                                                "plugin's latency holds"});
+        fail_planless(known_end, {kUnsupported, kTooLong});
         return true;
     }
 
@@ -269,6 +274,7 @@ bool Chunks::probe(const std::string& key, int64_t place) {
     at_.daemon.close(*job);
     if (job->is_decided) {
         num_probes_ = 0;
+        if (!fits(job->plan)) log_line(kTooLong);
         known_[key] = {job->plan, job->model_sha256};
         store().keep_plan(key, at_.sample_rate, at_.num_channels, job->plan, job->model_sha256);
     } else if (!job->retryable || ++num_probes_ >= kMaxTries) {

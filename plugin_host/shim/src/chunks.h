@@ -89,6 +89,7 @@ class Chunks : public Resolver {
     void deliver();
 
     Store& store();
+    bool fits(const Plan& plan) const;
     bool find_known(const std::string& key, Known& known);
     bool probe(const std::string& key, int64_t place);
     void fail_planless(int64_t limit, const Trouble& why);

@@ -9,6 +9,8 @@
 namespace audiosr {
 namespace {
 
+constexpr double kSomeCutoffHz = 4000;  // chunks are longer where any is given
+
 void lay_over(const std::string& text, Json& to) {
     Json from;
     if (!parse(text.data(), text.size(), from) || from.kind != Json::object) return;
@@ -55,6 +57,7 @@ Render plan_render(const Render& render) {
     Render plain;
     plain.model = render.model;
     plain.preset = render.preset;
+    if (render.cutoff_hz > 0) plain.cutoff_hz = kSomeCutoffHz;
     return plain;
 }
 
