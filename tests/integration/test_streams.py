@@ -339,3 +339,50 @@ def test_who_waits_hears_that_the_worker_works():
                 wire.ask("ping")
                 assert wire.until("progress", "partial").type == "progress"
                 heard[job] += 1
+
+
+def test_who_waits_hears_that_a_model_loads():
+    """The worker cannot say so; nor can it while it starts."""
+    with daemon(engine=engine("echo"), BRIDGE_TEST_LOAD_SECONDS=600) as running:
+        with Wire(running.connection()) as wire:
+            jobs = [f"j{i}" for i in range(9)]
+            for job in jobs:
+                wire.submit(job, source="stream", sample_rate=RATE, num_channels=1, want="parts")
+            heard = dict.fromkeys(jobs, 0)
+            while min(heard.values()) < 4:  # a change of state or two are told as well
+                wire.ask("ping")
+                heard[wire.until("progress")["job"]] += 1
+
+
+# ---- many streams
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_streams_that_wait_for_input_keep_none_that_has_it(echoing, seed):
+    """Whatever becomes of the others of its session: starved, cancelled, without any input."""
+    random = np.random.default_rng(seed)
+    fates = random.permutation(["fed", "half", "none", "cancelled"] * 10)
+    jobs = {f"many{seed}-{i}": str(fate) for i, fate in enumerate(fates)}
+    x = noise(3 * CHUNK)
+    with Wire(echoing.connection()) as wire:
+        for job, fate in jobs.items():
+            wire.submit(job, source="stream", want="parts", settings={"seed": seed})
+            sent = {"fed": len(x[0]), "half": CHUNK // 2, "none": 0}.get(
+                fate, int(random.integers(0, 2 * CHUNK))
+            )
+            if sent:
+                wire.audio(job, np.ascontiguousarray(x[:, :sent]), last=False)
+            if fate == "cancelled":
+                wire.ask("cancel", job=job)
+        due = {job: 3 * CHUNK for job, fate in jobs.items() if fate == "fed"}
+        there = [one for one in wire.messages if one.type == "partial"]
+        while any(due.values()):
+            part = there.pop(0) if there else wire.until("partial")
+            if part["job"] in due:
+                assert part["start"] == 3 * CHUNK - due[part["job"]]
+                due[part["job"]] -= part["num_samples"]
+                high = x[:, part["start"] : part["start"] + part["num_samples"]] * gain_of(seed)
+                np.testing.assert_array_equal(part.samples(), high)
+        for job, fate in jobs.items():
+            if fate != "cancelled":
+                wire.ask("cancel", job=job)
