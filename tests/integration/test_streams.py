@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import zmq
 
 from audiosr_core.cutoff import Cutoff
 from audiosr_core.decision import Decision
@@ -386,3 +387,30 @@ def test_streams_that_wait_for_input_keep_none_that_has_it(echoing, seed):
         for job, fate in jobs.items():
             if fate != "cancelled":
                 wire.ask("cancel", job=job)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_waits_for_a_slow_reader_comes_when_it_reads(echoing, seed):
+    """Whatever else is sent meanwhile: here that a job was cancelled, and another accepted."""
+    x = noise(10 * CHUNK)
+    with Wire(echoing.connection()) as wire:
+        work, endpoint = wire.sockets["work"], echoing.connection().endpoints.work
+        work.disconnect(endpoint)
+        work.setsockopt(zmq.RCVHWM, 1)  # takes no more than it reads
+        work.connect(endpoint)
+        due = {f"slow{seed}-{i}": 10 * CHUNK for i in range(40)}
+        for job in due:
+            wire.submit(job, source="stream", want="parts", settings={"seed": seed})
+        for job in due:
+            wire.audio(job, x, last=False)
+        for i in range(20):
+            wire.submit(f"other{seed}-{i}", source="stream")
+            wire.ask("cancel", job=f"other{seed}-{i}")
+        for part in wire.messages:
+            if part.type == "partial":
+                due[part["job"]] -= part["num_samples"]
+        while any(due.values()):
+            part = wire.until("partial")
+            due[part["job"]] -= part["num_samples"]
+        for job in due:
+            wire.ask("cancel", job=job)
