@@ -344,15 +344,15 @@ def test_who_waits_hears_that_the_worker_works():
 
 def test_who_waits_hears_that_a_model_loads():
     """The worker cannot say so; nor can it while it starts."""
-    with daemon(engine=engine("echo"), BRIDGE_TEST_LOAD_SECONDS=600) as running:
-        with Wire(running.connection()) as wire:
-            jobs = [f"j{i}" for i in range(9)]
-            for job in jobs:
-                wire.submit(job, source="stream", sample_rate=RATE, num_channels=1, want="parts")
-            heard = dict.fromkeys(jobs, 0)
-            while min(heard.values()) < 4:  # a change of state or two are told as well
-                wire.ask("ping")
-                heard[wire.until("progress")["job"]] += 1
+    slow = daemon(engine=engine("echo"), BRIDGE_TEST_LOAD_SECONDS=600)
+    with slow as running, Wire(running.connection()) as wire:
+        jobs = [f"j{i}" for i in range(9)]
+        for job in jobs:
+            wire.submit(job, source="stream", sample_rate=RATE, num_channels=1, want="parts")
+        heard = dict.fromkeys(jobs, 0)
+        while min(heard.values()) < 4:  # a change of state or two are told as well
+            wire.ask("ping")
+            heard[wire.until("progress")["job"]] += 1
 
 
 # ---- many streams
