@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -172,6 +173,29 @@ def test_a_daemon_that_comes_back_loses_nothing(tmp_path):
     assert done.seen["chunks_failed"] == 0
 
 
+@pytest.mark.parametrize("name", ["AudioSR Bridge", "AudioSR Bridge Live"])
+def test_to_be_loaded_starts_nothing(name, tmp_path):
+    """pedalboard plays silence and noise to what it loads, and says that it is offline."""
+    pytest.importorskip("pedalboard")
+    bundle = next(shim.bundles().glob("*.vst3"))
+    script, started = tmp_path / "start", tmp_path / "started"
+    script.write_text(f"#!/bin/sh\ntouch '{started}'\n")
+    script.chmod(stat.S_IRWXU)
+    allow(script, tmp_path / "config")
+    folders = ("config", "runtime", "cache", "state")
+    variables = {f"AUDIOSR_BRIDGE_{one.upper()}_DIR": str(tmp_path / one) for one in folders}
+    load = (
+        "import pedalboard\n"
+        f"for _ in range(20): pedalboard.VST3Plugin({str(bundle)!r}, plugin_name={name!r})\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", load],
+        env={**os.environ, **variables, "HOME": str(tmp_path)}, check=True, timeout=60,
+    )  # fmt: skip
+    assert not started.exists()
+    assert not (tmp_path / "state").exists()  # where it would say that it ended a start
+
+
 def allow_start(running: RunningDaemon, folder: Path) -> None:
     """As `plugin install` does, but for the daemon of the test."""
     script = folder / "start"
@@ -185,7 +209,11 @@ def allow_start(running: RunningDaemon, folder: Path) -> None:
         f'import Path; exit(not running(Path("{running.runtime}")))\'; do sleep 0.1; done\n'
     )
     script.chmod(stat.S_IRWXU)
-    config = running.folder / "config"
+    allow(script, running.folder / "config")
+
+
+def allow(script: Path, config: Path) -> None:
+    """Write the plugin's configuration: this starts a daemon."""
     config.mkdir(mode=0o700, exist_ok=True)
     file = config / "plugin.json"
     with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), "w") as opened:

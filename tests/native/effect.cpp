@@ -105,7 +105,8 @@ void prepare(Effect& effect, int channels, double rate = kRate, RenderMode mode 
     CHECK(effect.activate(rate, channels));
 }
 
-bool wait_until(bool (*there)(Effect&), Effect& effect) {
+template <typename Condition>
+bool wait_until(Condition there, Effect& effect) {
     for (int i = 0; i < 5000; ++i) {
         if (there(effect)) return true;
         const struct timespec time = {0, 1000000};
@@ -327,6 +328,30 @@ void failures() {
     }
 }
 
+// What keeps going wrong is said once, until something else happens.
+void one_line_a_trouble() {
+    fake::reset();
+    const Sound x = noise(1, 100000, 5), y = noise(1, 100000, 6);
+    Effect effect(kBridge);
+    prepare(effect, 1);
+    const auto lines_of = [&](const Sound& sound) {
+        effect.reset();
+        const int before = daemon.num_logged;
+        play(effect, sound);
+        return daemon.num_logged - before;
+    };
+    daemon.refuses_all = true;
+    daemon.code = "E_MODEL";
+    CHECK(lines_of(x) == 1 && effect.get(kChunksFailed) > 2);
+    CHECK(lines_of(x) == 0);  // again, and the same
+    daemon.code = "E_FAILED";
+    CHECK(lines_of(x) == 1);
+    daemon.refuses_all = false;
+    CHECK(lines_of(x) == 0 && effect.get(kState) == kWet);
+    daemon.refuses_all = true;
+    CHECK(lines_of(y) == 1);
+}
+
 void mute_daemon() {
     fake::reset();
     ::setenv("AUDIOSR_BRIDGE_PLUGIN_TIMEOUT", "0.2", 1);
@@ -516,16 +541,40 @@ void wild_transport() {
     CHECK(!same(part(y, 20000, 200000), part(x, 20000, 200000)));
 }
 
+// Who only looks at the plugin opens nothing, whatever it says and however long it takes; and a
+// bounce of less than what a scanner plays is wet.
 void scanners() {
     fake::reset();
+    const Sound sound = noise(2, 5 * 512, 1), silence(2, std::vector<float>(5 * 512));
     for (int i = 0; i < 100; ++i) {
         Effect effect(i % 2 ? kLive : kBridge);
-        prepare(effect, 2, kRate, kAuto);
-        Sound x = noise(2, 4096, 1);
-        float* channels[] = {x[0].data(), x[1].data()};
-        effect.process(channels, channels, 4096, {});
+        prepare(effect, 2, 44100, kAuto);
+        effect.set_offline(i % 4 > 1);
+        for (const int kind : {0, 1, 0}) {  // as pedalboard has it
+            Sound x = kind ? sound : silence;
+            for (size_t at = 0; at < 5 * 512; at += 512) {
+                float* channels[] = {x[0].data() + at, x[1].data() + at};
+                effect.process(channels, channels, 512, {});
+            }
+            const struct timespec time = {0, 3000000};
+            ::nanosleep(&time, nullptr);  // the renderer has seen it by then
+            effect.deactivate();
+            CHECK(effect.activate(44100, 2));
+        }
     }
     CHECK(daemon.num_opened == 0);
+
+    for (const int64_t size : {1, 100, 5000}) {
+        for (const int64_t before : {0, 5000, 300000}) {
+            Sound x = noise(1, before + size, 5);
+            std::fill_n(x[0].begin(), before, 0.0f);
+            Effect effect(kBridge);
+            prepare(effect, 1, kRate, kAuto);
+            effect.set_offline(true);
+            CHECK(same(play(effect, x, 512), sum(x, high_of(x, first_place(), 0))));
+            CHECK(effect.get(kChunksWet) > 0 && effect.get(kChunksFailed) == 0);
+        }
+    }
 }
 
 void live() {
@@ -581,6 +630,50 @@ void late_is_dry() {
     effect.set(kRenderMode, kWait);
     effect.reset();
     CHECK(same(play(effect, x), wet));
+}
+
+// In real time a chunk that is late holds up none behind it, and is rendered for the next pass.
+void late_holds_up_nobody() {
+    fake::reset();
+    static constexpr int64_t kOther = 30000, kSize = 120000, kBlock = 2400;
+    const int64_t num_late = (kOther + daemon.past) / daemon.stride + 1;
+    const int64_t stored_from = num_late * daemon.stride;
+    Sound x = noise(2, kSize, 5);
+    {
+        Effect effect(kBridge);
+        prepare(effect, 2);
+        play(effect, x);
+    }
+    const Sound other = noise(2, kOther, 6);  // at its beginning it is another sound now
+    for (size_t c = 0; c < 2; ++c) std::copy(other[c].begin(), other[c].end(), x[c].begin());
+    const Sound wet = sum(x, high_of(x, first_place(), 0));
+    const int num_kept = daemon.num_kept;
+    daemon.is_mute = true;
+
+    Effect effect(kBridge);
+    prepare(effect, 2, kRate, kNeverWait);
+    int64_t due = -effect.latency(kRate);
+    const Sound y = play_blocks(effect, x, kRate, [&] {
+        const struct timespec time = {0, 1000000};
+        if (due < stored_from - kBlock)
+            ::nanosleep(&time, nullptr);  // what comes faster than this is lost
+        else
+            CHECK(wait_until([](Effect& e) { return e.ahead() >= 2 * kBlock; }, effect));
+        due += kBlock;
+        return kBlock;
+    });
+    const int64_t fade = 240;
+    CHECK(same(part(y, 0, stored_from), part(x, 0, stored_from)));
+    CHECK(same(part(y, stored_from + fade, kSize), part(wet, stored_from + fade, kSize)));
+    CHECK(effect.get(kChunksDry) == num_late && effect.get(kChunksFailed) == 0);
+
+    daemon.is_mute = false;
+    CHECK(wait_until([=](Effect&) { return daemon.num_kept == num_kept + num_late; }, effect));
+    daemon.is_there = false;
+    effect.set(kRenderMode, kWait);
+    effect.reset();
+    CHECK(same(play(effect, x), wet));
+    CHECK(effect.get(kState) == kCached);
 }
 
 // Everything at once, over and over: nothing crashes, hangs or races.
@@ -641,6 +734,7 @@ constexpr Law kLaws[] = {
     {"silence_needs_no_daemon", silence_needs_no_daemon},
     {"jumps", jumps},
     {"failures", failures},
+    {"one_line_a_trouble", one_line_a_trouble},
     {"mute_daemon", mute_daemon},
     {"starts_the_daemon", starts_the_daemon},
     {"knobs", knobs},
@@ -652,6 +746,7 @@ constexpr Law kLaws[] = {
     {"scanners", scanners},
     {"live", live},
     {"late_is_dry", late_is_dry},
+    {"late_holds_up_nobody", late_holds_up_nobody},
     {"soak", soak},
 };
 

@@ -55,12 +55,12 @@ void reset() {
     daemon.first_end = 9600;
     daemon.chunk_ms = 0;
     daemon.lose_at = daemon.refuse_at = -1;
-    daemon.is_mute = false;
+    daemon.is_mute = daemon.refuses_all = false;
     daemon.room = daemon.most_at_once = 1 << 20;
     daemon.code = "E_FAILED";
     daemon.model_sha256 = 'a';
     daemon.num_opened = daemon.num_submitted = daemon.num_chunks = daemon.num_started = 0;
-    daemon.num_found = daemon.num_kept = 0;
+    daemon.num_found = daemon.num_kept = daemon.num_logged = 0;
 }
 
 float high_at(const float* x, int64_t size, int64_t place, int64_t first_place, int64_t ahead,
@@ -113,7 +113,7 @@ struct Link::Inside {
                 jobs.clear();
                 return;
             }
-            if (daemon.refuse_at >= 0 && daemon.refuse_at-- == 0) {
+            if (daemon.refuses_all || (daemon.refuse_at >= 0 && daemon.refuse_at-- == 0)) {
                 Event error;
                 error.kind = Event::error;
                 error.job = name;
@@ -301,6 +301,6 @@ bool start_daemon(const std::vector<std::string>&, int, const std::atomic<bool>*
     return true;
 }
 
-void log_line(const std::string&) {}
+void log_line(const std::string&) { ++daemon.num_logged; }
 
 }  // namespace audiosr

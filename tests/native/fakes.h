@@ -22,6 +22,7 @@ struct Daemon {
     std::atomic<int> chunk_ms{0};      // time that a chunk takes
     std::atomic<int> lose_at{-1};      // the so-manyth chunk from now on is lost with the daemon
     std::atomic<int> refuse_at{-1};    // likewise: an error that is final
+    std::atomic<bool> refuses_all{false};
     std::atomic<bool> is_mute{false};  // takes everything and says nothing
     std::atomic<int64_t> room{1 << 20};
     std::atomic<int64_t> most_at_once{1 << 20};  // samples in a partial
@@ -29,7 +30,7 @@ struct Daemon {
     std::atomic<char> model_sha256{'a'};  // of 64 equal digits
 
     std::atomic<int> num_opened{0}, num_submitted{0}, num_chunks{0}, num_started{0};
-    std::atomic<int> num_found{0}, num_kept{0};
+    std::atomic<int> num_found{0}, num_kept{0}, num_logged{0};
 };
 extern Daemon daemon;
 void reset();       // as above, and nothing stored

@@ -20,11 +20,14 @@ PARTS = (
 )  # fmt: skip
 LAWS = (
     "any_blocks", "any_start", "second_pass_needs_no_daemon", "silence_needs_no_daemon", "jumps",
-    "failures", "mute_daemon", "starts_the_daemon", "knobs", "automation", "another_plan",
-    "reset_forgets", "deactivate_while_waiting", "wild_transport", "scanners", "live",
-    "late_is_dry", "soak",
+    "failures", "one_line_a_trouble", "mute_daemon", "starts_the_daemon", "knobs", "automation",
+    "another_plan", "reset_forgets", "deactivate_while_waiting", "wild_transport", "scanners",
+    "live", "late_is_dry", "late_holds_up_nobody", "soak",
 )  # fmt: skip
-RACES = ("second_pass_needs_no_daemon", "jumps", "reset_forgets", "deactivate_while_waiting")
+RACES = (
+    "second_pass_needs_no_daemon", "jumps", "reset_forgets", "deactivate_while_waiting",
+    "late_holds_up_nobody",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

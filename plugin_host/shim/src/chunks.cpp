@@ -13,6 +13,7 @@ constexpr const char* kTooLong =
     "this model needs more sound ahead of it than the plugin's latency holds";
 constexpr int64_t kMostBehindSeconds = 60;  // of rendering; what is more is given up
 constexpr size_t kMostWorks = 16;  // at once; the daemon refuses more than 64 jobs of a session
+constexpr int kSoonPerSecond = 10;  // as long before its moment a chunk has to be there
 
 }  // namespace
 
@@ -115,7 +116,7 @@ bool Chunks::correct_plan() {
             for (Chunk& chunk : chunks_)
                 if (differs(chunk)) chunk.fail({kFailed, "the daemon does not hold to its plan"});
         } else {
-            cursor_ = first->time;
+            cursor_ = std::max(first->time, at_.delivery.until());
             chunks_.erase(first, chunks_.end());
         }
         return true;
@@ -173,6 +174,7 @@ bool Chunks::cut() {
     }
     const Render render = history.render_at(cursor_);
     if (history.first_sound() == kNever) return cut_without_plan(segment, segment_end, render);
+    if (!at_.is_awake() && at_.due() <= cursor_) return false;
     const std::string preset = at_.presets.get(render.preset).settings;
     const std::string plan_key = settings_text(preset, plan_render(render));
     Known known;
@@ -301,6 +303,7 @@ void Chunks::fail_planless(int64_t limit, const Trouble& why) {
 // ---- asking
 
 void Chunks::ask() {
+    if (!at_.is_awake()) return;
     for (Chunk& chunk : chunks_) {
         if (chunk.state != Chunk::open) continue;
         switch (at_.daemon.reach(at_.history.last().offline)) {
@@ -376,20 +379,36 @@ void Chunks::close_unused() {
 // ---- delivering
 
 void Chunks::deliver() {
-    Delivery& delivery = at_.delivery;
-    while (!chunks_.empty() && chunks_.front().state == Chunk::done) {
-        const Chunk& chunk = chunks_.front();
-        const bool is_wet = chunk.found == Found::wet && !chunk.is_silent;
-        const uint32_t number = chunk.is_silent ? 0 : delivery.new_chunk();
-        const float* samples = is_wet ? chunk.high.data() : nullptr;
-        tell_delivered(chunk);  // first: whoever waits for it may look at once
-        if (!delivery.push(chunk.time_end, chunk.found, number, samples)) return;
-        chunks_.pop_front();
+    for (Chunk& chunk : chunks_) {
+        const bool is_done = chunk.state == Chunk::done;
+        if (!is_done && !chunk.is_delivered && !is_too_late(chunk)) break;
+        if (is_done) tell_done(chunk);  // first: whoever waits for it may look at once
+        if (!chunk.is_delivered && !hand_over(chunk)) break;
+        chunk.is_delivered = true;
     }
+    const auto is_over = [](const Chunk& chunk) {
+        return chunk.is_delivered && chunk.state == Chunk::done;
+    };
+    chunks_.erase(std::remove_if(chunks_.begin(), chunks_.end(), is_over), chunks_.end());
     at_.report.set_progress(chunks_.empty() ? 1 : at_.daemon.progress());
 }
 
-void Chunks::tell_delivered(const Chunk& chunk) {
+// Nobody waits, and it is being played without; a little before its end, for the next one's sake.
+bool Chunks::is_too_late(const Chunk& chunk) const {
+    return !at_.history.last().offline && chunk.time < at_.due() &&
+           chunk.time_end <= at_.due() + at_.sample_rate / kSoonPerSecond;
+}
+
+// False: there is no room now.
+bool Chunks::hand_over(const Chunk& chunk) {
+    const Found found = chunk.state == Chunk::done ? chunk.found : Found::late;
+    const bool has_samples = found == Found::wet && !chunk.is_silent;
+    const uint32_t number = chunk.is_silent ? 0 : at_.delivery.new_chunk();
+    return at_.delivery.push(chunk.time_end, found, number,
+                             has_samples ? chunk.high.data() : nullptr);
+}
+
+void Chunks::tell_done(const Chunk& chunk) {
     if (chunk.is_silent) return;
     if (chunk.found == Found::failed) at_.report.tell(chunk.trouble);
     if (chunk.found != Found::wet) return;

@@ -9,6 +9,9 @@
 //     ask      open            →  asked: sent to a job      one job as long as chunks follow on
 //     take     asked           →  done: kept in the store
 //     deliver  done, in order  →  Wet
+//
+// In real time a chunk whose moment has passed is delivered as late, so that those behind it are
+// heard, and is rendered on for the store.
 #pragma once
 
 #include <deque>
@@ -59,7 +62,7 @@ class Chunks : public Resolver {
         std::shared_ptr<Job> job;
 
         Found found = Found::wet;
-        bool is_silent = false, is_cached = false;
+        bool is_silent = false, is_cached = false, is_delivered = false;
         Trouble trouble;
         std::vector<float> high;  // planar, the delivered part
 
@@ -87,13 +90,15 @@ class Chunks : public Resolver {
     void send();
     void close_unused();
     void deliver();
+    bool is_too_late(const Chunk& chunk) const;
+    bool hand_over(const Chunk& chunk);
 
     Store& store();
     bool fits(const Plan& plan) const;
     bool find_known(const std::string& key, Known& known);
     bool probe(const std::string& key, int64_t place);
     void fail_planless(int64_t limit, const Trouble& why);
-    void tell_delivered(const Chunk& chunk);
+    void tell_done(const Chunk& chunk);
     bool is_used(const Job& job) const;
 
     Workplace at_;

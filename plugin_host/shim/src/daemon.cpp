@@ -189,7 +189,7 @@ void Daemon::lose(const std::string& code, const std::string& text) {
 
 void Daemon::on_event(const Event& event) {
     if (event.kind == Event::lost) {
-        log_line("the daemon was lost: " + event.text);
+        log_once("the daemon was lost: " + event.text);
         lose(event.code, event.text);
         return;
     }
@@ -212,7 +212,7 @@ void Daemon::on_event(const Event& event) {
             break;
         case Event::final: end(*job, trouble_of(event.code, event.text), false); break;
         case Event::error:
-            log_line(event.code + ": " + event.text);
+            log_once(event.code + ": " + event.text);
             end(*job, trouble_of(event.code, event.text), event.retryable);
             break;
         default: break;
@@ -230,6 +230,7 @@ void Daemon::on_partial(Job& job, const Event& event) {
     if (!job.has_got) job.got_from = job.got_until = event.start;
     job.has_got = true;
     job.fraction = 0;
+    logged_.clear();
     for (int c = 0; c < num_channels_; ++c)
         job.got[c].insert(job.got[c].end(), event.high.begin() + c * event.num_samples,
                           event.high.begin() + (c + 1) * event.num_samples);
@@ -255,12 +256,19 @@ void Daemon::look_at_clocks() {
         const std::string text = std::string("the daemon ") +
                                  (is_silent ? "said nothing" : "got no further") + " for " +
                                  std::to_string(waited_ms / 1000) + " s; see its log";
-        log_line(text);
+        log_once(text);
         lose("E_FAILED", text);
         trouble_ = trouble_of("E_FAILED", text);
         given_up_until_ms_ = now + kGivenUpMs;
         return;
     }
+}
+
+// What is wrong with one chunk is wrong with all that follow: one line is enough.
+void Daemon::log_once(const std::string& text) {
+    if (text == logged_) return;
+    logged_ = text;
+    log_line(text);
 }
 
 void Daemon::listen(int timeout_ms) {

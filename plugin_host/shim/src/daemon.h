@@ -91,6 +91,7 @@ class Daemon {
     void end(Job& job, const Trouble& why, bool retryable);
     void lose(const std::string& code, const std::string& text);
     void look_at_clocks();
+    void log_once(const std::string& text);
 
     const int sample_rate_, num_channels_;
     const bool live_;
@@ -99,6 +100,7 @@ class Daemon {
     Link link_;
     Start start_;
     Trouble trouble_;
+    std::string logged_;  // the last sentence, until something else happens
     std::vector<std::shared_ptr<Job>> jobs_;
     double progress_ = 0;
     int64_t next_try_ms_ = 0, next_start_ms_ = 0, given_up_until_ms_ = 0;

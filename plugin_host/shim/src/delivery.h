@@ -89,10 +89,12 @@ struct Workplace {
 
     // Input that is not yet needed to be known about: its output is still to come.
     int64_t due() const { return history.end() - latency; }
-    // A quarter of a second after the first sound a host means it; a scanner does not.
+    // A quarter of a second after the first sound a host means it, or where it waits for what it
+    // gave us; a scanner does neither, though it may say that it is offline.
     bool is_awake() const {
+        const bool is_waited_for = history.last().offline && due() > history.fresh_from();
         return history.first_sound() != kNever &&
-               (history.last().offline || history.end() - history.first_sound() > sample_rate / 4);
+               (is_waited_for || history.end() - history.first_sound() > sample_rate / 4);
     }
     // Pieces of a second, where nothing better is known: the second after this time.
     int64_t second_after(int64_t time) const {

@@ -54,7 +54,7 @@ void Live::work() {
         at_.delivery.push_silence(segment_end == kNever ? due : segment_end);
         return;
     }
-    if (!waits && (!at_.is_awake() || cursor() < at_.due() - at_.sample_rate)) {
+    if (!at_.is_awake() || (!waits && cursor() < at_.due() - at_.sample_rate)) {
         push(due, Found::late);
         return;
     }
