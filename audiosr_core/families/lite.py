@@ -40,6 +40,8 @@ class LiteModel:
         return self.config.sample_rate
 
     def stride_seconds(self, settings: Settings) -> float:
+        if settings.cutoff == "auto":  # of a whole sound: the longer, the less is done twice
+            return 8.0
         return 2.0 if settings.cutoff == "follow" else 4.0  # the plugin holds 5.12 s
 
     @property

@@ -29,6 +29,11 @@ LOOK_AHEAD = 4
 """Frames of the future; docs/models/lite.md has what each is worth."""
 
 
+def _rfft(samples: Array) -> Spectrum:
+    """In single precision, as it is for single precision; what types there are do not say so."""
+    return np.asarray(scipy.fft.rfft(samples), np.complex64)
+
+
 class Frame(NamedTuple):
     """What is known of one frame, whatever the cutoff."""
 
@@ -51,10 +56,10 @@ class Frames:
 
     def __call__(self, samples: Array, index: int) -> Frame:
         """The frame around `index` hops; [channels, n_fft · multiple] samples."""
-        sound = scipy.fft.rfft(samples * self._window)[:, : self.num_bins]
+        sound = _rfft(samples * self._window)[:, : self.num_bins]
         power = sound.real**2 + sound.imag**2
         start = index * self.hop - self.n_fft // 2
-        return Frame(sound, power, scipy.fft.rfft(self._noise_at(start) * self._noise_window))
+        return Frame(sound, power, _rfft(self._noise_at(start) * self._noise_window))
 
     def _noise_at(self, start: int) -> Array:
         """`white_noise`, drawn once a block."""

@@ -110,6 +110,8 @@ class Dispatch:
                 log.warning("worker does not let go", extra={"job": job.id})
                 self._lost(blame=None)
                 return
+        if self._prepares():
+            self._tell_at_work()
         if self._asked or self.queue:
             self._idle_since = now
             return
@@ -291,8 +293,13 @@ class Dispatch:
                 log.exception("an answer of the worker cannot be used")
                 self._work.fail(job, code_of(error), str(error))
 
+    def _prepares(self) -> bool:
+        """Whether it starts, loads or analyses, in which it may be silent for long."""
+        job = self._opened.get(self._asked[0]) if self._asked else None
+        return job is not None and job.state is State.ANALYSING
+
     def _tell_at_work(self) -> None:
-        """Whoever waits for this worker does not wait in vain, however long a chunk takes."""
+        """Whoever waits for this worker does not wait in vain, however long it takes."""
         now = time.monotonic()
         if now < self._at_work_told + AT_WORK_SECONDS:
             return

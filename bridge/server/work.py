@@ -206,6 +206,7 @@ class Work(threading.Thread):
             return
         self._drain(session)
         if not session.outbox:
+            self._slow.pop(session.id, None)
             for job in self._jobs_of(session.id):
                 self.deliver(job)
 
@@ -702,6 +703,7 @@ class Work(threading.Thread):
         self.send(session, "error", meta, answers=answers)
 
     def _drain(self, session: Session) -> None:
+        """As far as its reader goes; one that was slow stays so until its jobs have delivered."""
         while session.outbox and session.work is not None:
             frames = session.outbox[0]
             try:
@@ -713,9 +715,9 @@ class Work(threading.Thread):
                 return
             except zmq.ZMQError:  # its connection is gone; it comes again, or falls silent
                 session.work = None
-                break
+                self._slow.pop(session.id, None)
+                return
             session.outbox.popleft()
-        self._slow.pop(session.id, None)
 
     def tell_progress(self, job: Job, now: float, force: bool = False) -> None:
         """To its client and to all who listen, ten times a second at most."""

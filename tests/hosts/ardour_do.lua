@@ -2,7 +2,7 @@
 -- From the environment: SESSION, a folder.
 --
 --     bounce TRACK MODE SEED FRAMES   MODE of rendering, or "action" for what our own action does
---     play SECONDS TRACK...           in real time, from the song's beginning
+--     play SECONDS TRACK:SEED...      in real time, from the song's beginning
 --     extend TRACK FADE COMMAND OUT   what "extend selection in place" does, but for the import: the
 --                                     new region's audio is the original's. COMMAND, a file of Lua
 --                                     that returns the command; OUT, a folder
@@ -38,27 +38,42 @@ function commands.bounce(name, mode, seed, frames)
   print("FAILED", failed)
 end
 
-local function counts(processor)
-  return regions.value(processor, "Chunks wet"), regions.value(processor, "Chunks dry")
+local function wait(seconds, there)
+  while not there() and seconds > 0 do
+    ARDOUR.LuaAPI.usleep(50000)
+    seconds = seconds - 0.05
+  end
+end
+
+-- How much a count has grown; it begins anew where Ardour activates the plugin again.
+local function growth(now, before)
+  return now < before and now or now - before
 end
 
 function commands.play(seconds, ...)
   local processors, wet, dry = {}, {}, {}
-  for _, name in ipairs { ... } do
+  for _, word in ipairs { ... } do
+    local name, seed = word:match("(.*):(.*)")
     local _, processor = track_of(name)
-    processors[name], wet[name], dry[name] = processor, counts(processor)
+    regions.set(processor, "Seed", tonumber(seed))
+    processors[name] = processor
+    wet[name] = regions.value(processor, "Chunks wet")
+    dry[name] = regions.value(processor, "Chunks dry")
   end
-  session:request_roll(ARDOUR.TransportRequestSource.TRS_UI)
-  local enough, waited = seconds * session:sample_rate(), 0
-  while session:transport_sample() < enough and waited < 2 * seconds + 20 do
-    ARDOUR.LuaAPI.usleep(50000)
-    waited = waited + 0.05
-  end
+  local by = ARDOUR.TransportRequestSource.TRS_UI
+  session:request_roll(by)
+  wait(2 * seconds + 20, function()
+    return session:transport_sample() >= seconds * session:sample_rate()
+  end)
   for name, processor in pairs(processors) do
-    local wet_now, dry_now = counts(processor)
-    print(name, wet_now - wet[name], dry_now - dry[name])
+    print(name, growth(regions.value(processor, "Chunks wet"), wet[name]),
+      growth(regions.value(processor, "Chunks dry"), dry[name]))
   end
-  session:request_stop(false, false, ARDOUR.TransportRequestSource.TRS_UI)
+  session:request_stop(false, false, by)
+  wait(10, function() -- while it fades out, it does not go anywhere
+    session:request_locate(0, false, ARDOUR.LocateTransportDisposition.MustStop, by)
+    return session:transport_sample() == 0
+  end)
 end
 
 function commands.extend(name, fade, command, out)

@@ -81,6 +81,30 @@ def test_the_place_in_the_song_is_the_place_in_the_stream(echo, tmp_path):
     np.testing.assert_array_equal(out, echo_of(sound))
 
 
+@pytest.mark.parametrize(("loop_seconds", "seconds"), [(3, 60), (0.3, 60), (0.05, 15)])
+def test_a_loop_is_wet_to_the_bit(echo, loop_seconds, seconds, tmp_path):
+    sound = noise(2, seconds * 48_000)
+    song = loops(loop_seconds, seconds)
+    out, done = bounce(echo, "clap", sound, tmp_path, *song, offline=1, blocks="480")
+    np.testing.assert_array_equal(out, echo_of(sound))
+    assert done.seen["chunks_failed"] == done.seen["chunks_dry"] == 0
+
+
+def test_a_loop_that_plays_is_wet_or_counted(echo, tmp_path):
+    sound = noise(2, 4 * 48_000)
+    out, done = bounce(echo, "clap", sound, tmp_path, *loops(0.3, 4), pace=1, blocks="512")
+    is_wet = np.all(out == echo_of(sound), axis=0)
+    assert np.all(is_wet | np.all(out == sound, axis=0))
+    assert np.all(is_wet) or done.seen["chunks_dry"] > 0
+    assert done.seen["chunks_failed"] == 0
+
+
+def loops(loop_seconds: float, seconds: float) -> list[str]:
+    """The song, from its beginning to the end of the loop, again and again."""
+    end, step = int((seconds + 5.12) * 48_000), round(loop_seconds * 48_000)
+    return [f"song={at}:1000" for at in range(0, end, step)]
+
+
 def test_what_was_rendered_needs_no_daemon_any_more(echo, tmp_path):
     sound = noise(2, 3 * 48_000)
     first, _ = bounce(echo, "clap", sound, tmp_path, offline=1)

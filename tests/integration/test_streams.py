@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import zmq
 
 from audiosr_core.cutoff import Cutoff
 from audiosr_core.decision import Decision
@@ -339,3 +340,77 @@ def test_who_waits_hears_that_the_worker_works():
                 wire.ask("ping")
                 assert wire.until("progress", "partial").type == "progress"
                 heard[job] += 1
+
+
+def test_who_waits_hears_that_a_model_loads():
+    """The worker cannot say so; nor can it while it starts."""
+    slow = daemon(engine=engine("echo"), BRIDGE_TEST_LOAD_SECONDS=600)
+    with slow as running, Wire(running.connection()) as wire:
+        jobs = [f"j{i}" for i in range(9)]
+        for job in jobs:
+            wire.submit(job, source="stream", sample_rate=RATE, num_channels=1, want="parts")
+        heard = dict.fromkeys(jobs, 0)
+        while min(heard.values()) < 4:  # a change of state or two are told as well
+            wire.ask("ping")
+            heard[wire.until("progress")["job"]] += 1
+
+
+# ---- many streams
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_streams_that_wait_for_input_keep_none_that_has_it(echoing, seed):
+    """Whatever becomes of the others of its session: starved, cancelled, without any input."""
+    random = np.random.default_rng(seed)
+    fates = random.permutation(["fed", "half", "none", "cancelled"] * 10)
+    jobs = {f"many{seed}-{i}": str(fate) for i, fate in enumerate(fates)}
+    x = noise(3 * CHUNK)
+    with Wire(echoing.connection()) as wire:
+        for job, fate in jobs.items():
+            wire.submit(job, source="stream", want="parts", settings={"seed": seed})
+            sent = {"fed": len(x[0]), "half": CHUNK // 2, "none": 0}.get(
+                fate, int(random.integers(0, 2 * CHUNK))
+            )
+            if sent:
+                wire.audio(job, np.ascontiguousarray(x[:, :sent]), last=False)
+            if fate == "cancelled":
+                wire.ask("cancel", job=job)
+        due = {job: 3 * CHUNK for job, fate in jobs.items() if fate == "fed"}
+        there = [one for one in wire.messages if one.type == "partial"]
+        while any(due.values()):
+            part = there.pop(0) if there else wire.until("partial")
+            if part["job"] in due:
+                assert part["start"] == 3 * CHUNK - due[part["job"]]
+                due[part["job"]] -= part["num_samples"]
+                high = x[:, part["start"] : part["start"] + part["num_samples"]] * gain_of(seed)
+                np.testing.assert_array_equal(part.samples(), high)
+        for job, fate in jobs.items():
+            if fate != "cancelled":
+                wire.ask("cancel", job=job)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_waits_for_a_slow_reader_comes_when_it_reads(echoing, seed):
+    """Whatever else is sent meanwhile: here that a job was cancelled, and another accepted."""
+    x = noise(10 * CHUNK)
+    with Wire(echoing.connection()) as wire:
+        work, endpoint = wire.sockets["work"], echoing.connection().endpoints.work
+        work.disconnect(endpoint)
+        work.setsockopt(zmq.RCVHWM, 1)  # takes no more than it reads
+        work.connect(endpoint)
+        due = {f"slow{seed}-{i}": 10 * CHUNK for i in range(40)}
+        for job in due:
+            wire.submit(job, source="stream", want="parts", settings={"seed": seed})
+        for job in due:
+            wire.audio(job, x, last=False)
+        for i in range(20):
+            wire.submit(f"other{seed}-{i}", source="stream")
+            wire.ask("cancel", job=f"other{seed}-{i}")
+        for part in wire.messages:
+            if part.type == "partial":
+                due[part["job"]] -= part["num_samples"]
+        while any(due.values()):
+            part = wire.until("partial")
+            due[part["job"]] -= part["num_samples"]
+        for job in due:
+            wire.ask("cancel", job=job)

@@ -7,10 +7,10 @@
 //     memory     ever less memory; each time in a process of its own, that must end by itself
 //     many       N instances at once, each with a thread of the host's
 //     cycles     N times activated, a bounce, deactivated
-//     busy       one thread renders, others activate, reset, load and look, for N tenths of a second
+//     busy       one thread renders, others activate, reset, load and look, for N tenths of a s
 //     denormals  flushed to zero, in the thread of the audio
 //
-// Prints {"wet": seconds, "silent": seconds, "other": seconds, "files", "threads", "kilobytes"}, the
+// Prints {"wet": seconds, "silent": …, "other": …, "files", "threads", "kilobytes"}, the
 // last three as they rose.
 #include <dirent.h>
 #include <fcntl.h>

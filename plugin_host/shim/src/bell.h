@@ -14,7 +14,7 @@ namespace audiosr {
 class Bell {
   public:
     Bell() { renew(); }
-    // Nothing is destroyed: in a forked process that would wait for a waiter who did not come along.
+    // Nothing is destroyed: in a forked process that would wait for a waiter who did not come.
     ~Bell() = default;
     Bell(const Bell&) = delete;
     Bell& operator=(const Bell&) = delete;

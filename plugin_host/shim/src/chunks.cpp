@@ -12,6 +12,7 @@ constexpr int kMaxTries = 3;
 constexpr const char* kTooLong =
     "this model needs more sound ahead of it than the plugin's latency holds";
 constexpr int64_t kMostBehindSeconds = 60;  // of rendering; what is more is given up
+constexpr size_t kMostWorks = 16;  // at once; the daemon refuses more than 64 jobs of a session
 constexpr int kSoonPerSecond = 10;  // as long before its moment a chunk has to be there
 
 }  // namespace
@@ -306,7 +307,9 @@ void Chunks::ask() {
     for (Chunk& chunk : chunks_) {
         if (chunk.state != Chunk::open) continue;
         switch (at_.daemon.reach(at_.history.last().offline)) {
-            case Daemon::Reach::open: assign(chunk); break;
+            case Daemon::Reach::open:
+                if (!assign(chunk)) return;
+                break;
             case Daemon::Reach::soon:
                 if (at_.daemon.is_starting()) at_.report.tell(kStarting);
                 return;
@@ -315,13 +318,15 @@ void Chunks::ask() {
     }
 }
 
-void Chunks::assign(Chunk& chunk) {
+// False: earlier chunks have all the jobs that there may be.
+bool Chunks::assign(Chunk& chunk) {
     const auto goes_on = [&](const Work& work) {
         return !work.job->is_over && work.segment == chunk.segment &&
                work.settings == chunk.settings && work.plan == chunk.plan &&
                chunk.input_begin() <= work.until && chunk.input_end() > work.until;
     };
     if (works_.empty() || !goes_on(works_.back())) {
+        if (works_.size() >= kMostWorks) return false;
         Work work;
         work.segment = chunk.segment;
         work.settings = chunk.settings;
@@ -335,6 +340,7 @@ void Chunks::assign(Chunk& chunk) {
     chunk.state = Chunk::asked;
     const Status now = at_.report.status();
     if (now != kWet && now != kCached && now != kModelChanged) at_.report.tell(kRendering);
+    return true;
 }
 
 void Chunks::send() {

@@ -86,7 +86,7 @@ class Chunks : public Resolver {
     void cut_chunk(const Segment& segment, int64_t time_end, int64_t index, const Known& known,
                    const Render& render, const std::string& plan_key);
     void ask();
-    void assign(Chunk& chunk);
+    bool assign(Chunk& chunk);
     void send();
     void close_unused();
     void deliver();

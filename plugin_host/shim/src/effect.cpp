@@ -209,7 +209,10 @@ double Effect::get(uint32_t id) const {
 
 Status Effect::Inside::status() const {
     const Status said = report.status();
-    return is_late && said < kLate ? kLate : said;
+    if (said >= kLate) return said;
+    // A pass that has a hole is not "wet" again behind it: that would be told to nobody.
+    if (playback.count(Found::failed) > 0) return kFailed;
+    return is_late ? kLate : said;
 }
 
 void Effect::set_offline(bool offline) { inside_->offline = offline; }

@@ -35,7 +35,7 @@ const char* const kStates[kNumStatus] = {  // a colon and the reason may follow
     "Plugin and daemon differ in version (update one)",
     "The daemon lacks this model",
     "Wet, by other weights than when it was saved",
-    "Failed (the log of the daemon has the reason)",
+    "Failed (not all could be extended; plugin.log says why)",
     "Not possible with this rate, model or setting",
 };
 

@@ -43,7 +43,7 @@ enum Status {
     kVersion,      // plugin and daemon differ in their protocol: update one
     kNoModel,      // the daemon has no such model
     kModelChanged, // wet, but by other weights than when the session was saved
-    kFailed,       // the daemon gave up; its log has the reason
+    kFailed,       // chunks of this pass could not be had; stays until the next reset
     kUnsupported,  // this rate, model or setting cannot be done here
     kNumStatus,
 };
