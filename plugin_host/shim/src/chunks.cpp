@@ -13,7 +13,7 @@ constexpr const char* kTooLong =
     "this model needs more sound ahead of it than the plugin's latency holds";
 constexpr int64_t kMostBehindSeconds = 60;  // of rendering; what is more is given up
 constexpr size_t kMostWorks = 16;  // at once; the daemon refuses more than 64 jobs of a session
-constexpr int kSoonPerSecond = 10;  // as long before its moment a chunk has to be there
+constexpr int kSoonPerSecond = 10;  // a tenth before its end a chunk has to be there
 
 }  // namespace
 
