@@ -14,6 +14,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -118,6 +119,7 @@ def _serve(pipe: Connection, open_work: OpenWork, arguments: tuple[Any, ...]) ->
     """The life of the child: orders in, fractions and outcomes out, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it, and ends this
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that every `with` is left
+    sys.unraisablehook = _unraisable
     threading.Thread(target=_end_with_parent, daemon=True).start()
     told = 0.0
 
@@ -143,6 +145,12 @@ def _serve(pipe: Connection, open_work: OpenWork, arguments: tuple[Any, ...]) ->
                 send(outcome_of(lambda order=order: work(order, tell)))  # type: ignore[misc]
     except KeyboardInterrupt:
         os._exit(EXIT_INTERRUPTED)
+
+
+def _unraisable(problem: sys.UnraisableHookArgs) -> None:
+    """An end that fell into a library's callback is no news."""
+    if not isinstance(problem.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(problem)
 
 
 def _end_with_parent() -> None:

@@ -260,13 +260,18 @@ def _points(region: ElementTree.Element, name: str) -> str | None:
 
 
 def _exported(song: _Song, name: str, wanted: Samples) -> tuple[bool, str]:
+    return exported(song.bench, song.session, name, wanted, panned=name == "LV2_1")
+
+
+def exported(
+    bench: Bench, session: Session, name: str, wanted: Samples, panned: bool = False
+) -> tuple[bool, str]:
     """Whether a freewheeling export of these tracks wrote this, and how it did."""
-    panned = name == "LV2_1"
     said = ""
     for number in range(1, TRIES + 1):
-        out = song.bench.out()
+        out = bench.out()
         try:
-            song.bench.run(["ardour7-export", "-b", "float", "-o", out, song.session.folder, name])
+            bench.run(["ardour7-export", "-b", "float", "-o", out, session.folder, name])
         except subprocess.TimeoutExpired:
             said = "export: no end"
             continue

@@ -32,6 +32,7 @@ pytestmark = [
 ]
 NAME = "AudioSR Bridge Live"
 RATE = 48_000
+SEED = 511  # the gain of its echo is a half
 SECONDS = 9
 
 
@@ -105,16 +106,18 @@ def test_pedalboard_has_the_bits_of_the_engine(lite, monkeypatch):
 
 def test_an_export_of_ardour_is_wet():
     from tests.hosts import ardour
-    from tests.hosts.ardour_session import SEED, make
-    from tests.hosts.bench import Bench, expected, same
+    from tests.hosts.ardour_session import Track, make
+    from tests.hosts.bench import Bench, expected
 
     if ardour.missing():
         pytest.skip(ardour.missing())
     with Bench(quick=True) as bench:
         path, x = bench.sound(2)
-        session = make(bench, "urn:audiosr-bridge:live#stereo", "LV2", path, 2)
-        assert session.latency == RATE // 10, session.said
-        assert same(ardour._exported(bench, session, x), expected(x, SEED))
+        track = Track("live", "LV2", "urn:audiosr-bridge:live#stereo", path, 2, SEED)
+        session = make(bench, [track], {"live": ["live"]})
+        assert session.latencies == [RATE // 10], session.said
+        is_wet, said = ardour.exported(bench, session, "live", expected(x, SEED))
+        assert is_wet, said
 
 
 def frozen(running: RunningDaemon) -> None:
