@@ -26,9 +26,9 @@ Written by one command, which installs nothing and says what is missing:
 - **daemon killed**: the daemon is killed in the middle of a render, or is not there at all. *yes*:
   what could not be extended is silent, as the default policy says, and never dry unsaid.
 
-`.ci/run` has the part that needs no screen: both minihosts, pedalboard, DawDreamer, the LV2 tools and
-qtractor's scanner, and an export of Ardour with *AudioSR Bridge Live*. The rest, Ardour (52 s) and Audacity
-(70 s) above all, did not fit into the quarter of an hour that the suite may take.
+`.ci/run` has the part that needs no screen: both minihosts, pedalboard, DawDreamer, the LV2 tools
+and qtractor's scanner, and an export of Ardour with *AudioSR Bridge Live*. The rest, Ardour (52 s)
+and Audacity (70 s) above all, did not fit into the quarter of an hour that the suite may take.
 {missing}"""
 
 
