@@ -111,6 +111,12 @@ def check_format(sample_rate: int, num_channels: int) -> None:
         raise AudioError(f"a sound has 1 to {MAX_CHANNELS} channels, got {num_channels}")
 
 
+def check_block(samples: Samples, num_channels: int) -> None:
+    """Raise AudioError unless these are [num_channels, samples]."""
+    if samples.ndim != 2 or samples.shape[0] != num_channels:
+        raise AudioError(f"a block must be [{num_channels}, samples], got {list(samples.shape)}")
+
+
 def check_finite(samples: Samples, start: int, sample_rate: int) -> None:
     """Raise NotFiniteError at the first NaN or Inf; `start` is the place of samples[:, 0]."""
     if np.isfinite(samples.sum(dtype=np.float64)):  # one pass, no mask, in the usual case

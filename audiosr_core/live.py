@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosr_core.audio import Samples, check_finite, check_format
+from audiosr_core.audio import Samples, check_block, check_finite, check_format
 from audiosr_core.chunking import ChunkPlan
 from audiosr_core.errors import AudioError, UsageError
 from audiosr_core.families.lite import LiteModel
@@ -128,10 +128,7 @@ class LiveStream:
         """Take a block of any size, [channels, samples]; give what has settled, piece by piece."""
         if self._flushed:
             raise AudioError("this stream is over; open another")
-        if samples.ndim != 2 or samples.shape[0] != self.num_channels:
-            raise AudioError(
-                f"a block must be [{self.num_channels}, samples], got {list(samples.shape)}"
-            )
+        check_block(samples, self.num_channels)
         check_finite(samples, self.received, self.plan.rate_in)
         self.received += samples.shape[1]
         self._cut(samples)

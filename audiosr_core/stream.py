@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosr_core.audio import Samples, check_finite
+from audiosr_core.audio import Samples, check_block, check_finite
 from audiosr_core.chunking import ChunkPlan, plan_chunks
 from audiosr_core.crossfade import join
 from audiosr_core.cutoff import DOUBT, cutoff_of, second_look
@@ -226,10 +226,7 @@ class Stream:
         """As `push`, but the original and what is to be added apart, piece by piece."""
         if self._flushed:
             raise AudioError("this stream is over; open another")
-        if samples.ndim != 2 or samples.shape[0] != self.num_channels:
-            raise AudioError(
-                f"a block must be [{self.num_channels}, samples], got {list(samples.shape)}"
-            )
+        check_block(samples, self.num_channels)
         check_finite(samples, self._received, self.plan.rate_in)
         if self._received == self._first:
             silence = self._first - self._kept_from

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from audiosr_core.audio import Audio, Samples, check_finite
+from audiosr_core.audio import Audio, Samples, check_block, check_finite
 from audiosr_core.errors import AudioError, FileError, ModelError
 from audiosr_core.settings import Settings
 from bridge.client import Client, Policy, Priority
@@ -283,10 +283,7 @@ class RemoteParts:
         """The original and what is to be added, of what settles by this block, piece by piece."""
         if self._flushed:
             raise AudioError("this stream is over; open another")
-        if samples.ndim != 2 or samples.shape[0] != self._sound.num_channels:
-            raise AudioError(
-                f"a block must be [{self._sound.num_channels}, samples], got {list(samples.shape)}"
-            )
+        check_block(samples, self._sound.num_channels)
         check_finite(samples, self._received, self._sound.sample_rate)
         block = samples.copy()  # the caller may use its block again
         if self._sends and block.shape[1]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from audiosr_core.audio import Samples, check_finite
+from audiosr_core.audio import Samples, check_block, check_finite
 from audiosr_core.errors import AudioError
 from bridge.client_job import Job
 from bridge.protocol import DTYPES
@@ -62,10 +62,7 @@ class RemoteStream:
         sound = self.job.sound
         if self._flushed:
             raise AudioError("this stream is over; open another")
-        if samples.ndim != 2 or samples.shape[0] != sound.num_channels:
-            raise AudioError(
-                f"a block must be [{sound.num_channels}, samples], got {list(samples.shape)}"
-            )
+        check_block(samples, sound.num_channels)
         if samples.dtype != DTYPES[sound.dtype]:
             raise AudioError(
                 f"the blocks of this stream are {DTYPES[sound.dtype].name}, got {samples.dtype};"
